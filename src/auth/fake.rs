@@ -134,6 +134,8 @@ pub(super) struct FakeLogin {
     pub(super) client_id: String,
     provider: ProviderId,
     pub(super) down: Mutex<Option<Outage>>,
+    /// Whoever is to begin waits until so many are.
+    pub(super) together: Mutex<Option<Arc<tokio::sync::Barrier>>>,
     pub(super) redeemed: AtomicUsize,
     /// What comes of revocations, the last first; then all are good.
     pub(super) revocations: Mutex<Vec<Result<(), ProviderError>>>,
@@ -239,6 +241,7 @@ impl FakeProvider {
             client_id: format!("client-at-{id}"),
             provider: id.clone(),
             down: Mutex::new(None),
+            together: Mutex::default(),
             redeemed: AtomicUsize::new(0),
             revocations: Mutex::default(),
             session_lasts: Mutex::default(),
@@ -396,6 +399,10 @@ impl Login for FakeLogin {
     }
 
     async fn start(&self, start: LoginStart<'_>) -> Result<String, ProviderError> {
+        let together = self.together.lock().unwrap().clone();
+        if let Some(together) = together {
+            together.wait().await;
+        }
         if let Some(outage) = *self.down.lock().unwrap() {
             return Err(outage.into());
         }
@@ -497,6 +504,7 @@ pub(super) struct World {
     /// Providers whose accounts headers name.
     pub(super) named: Vec<&'static str>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) journeys: Arc<Journeys>,
     pub(super) app: AppId,
     pub(super) possession: PossessionSettings,
     pub(super) certificate: Option<Thumbprint>,
@@ -557,6 +565,7 @@ impl World {
             store,
             canonical: None,
             named: Vec::new(),
+            journeys: Arc::new(Journeys::new(Arc::clone(&metrics))),
             metrics,
             app: AppId::new("crm"),
             taken: Arc::default(),
@@ -626,7 +635,7 @@ impl World {
             background: Handle::current(),
             entropy: Arc::new(SystemEntropy),
             taken: Arc::clone(&self.taken),
-            journeys: Arc::new(Journeys::new(Arc::clone(&self.metrics))),
+            journeys: Arc::clone(&self.journeys),
             seen: Arc::default(),
             drills: Arc::default(),
             shadow: Desk::closed(Arc::clone(&self.metrics)),

@@ -64,6 +64,11 @@ pub(crate) struct Traveller<'a> {
 }
 
 impl Traveller<'_> {
+    /// Only while both sides take logins there is another place to start at.
+    const fn is_bounded(&self) -> bool {
+        matches!((self.arm, self.plan.stage.mode), (Arm::To, Mode::Canary))
+    }
+
     /// By what the bound of an application knows this kind of way.
     fn way(&self) -> AppId {
         if self.silent {
@@ -146,16 +151,11 @@ impl Journeys {
         }
     }
 
-    /// Whether one more login may start at the new provider now. Whoever is under way there already may try again.
+    /// Whether one more login may start at the new provider, as it looks now: its place is taken by [`Self::started`] alone, once
+    /// its provider has been asked. Whoever is under way there already may try again.
     pub(crate) async fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
-        match (traveller.arm, traveller.plan.stage.mode) {
-            (Arm::To, Mode::Canary) => {}
-            // Only while both sides take logins there is another place to start at.
-            (Arm::From, _)
-            | (Arm::To, Mode::LegacyOnly | Mode::Shadow | Mode::ModernPrimary | Mode::ModernOnly) =>
-            {
-                return true;
-            }
+        if !traveller.is_bounded() {
+            return true;
         }
         let (device, way) = (device(traveller, key), traveller.way());
         let (rules, own, under_way) = {
@@ -269,7 +269,7 @@ impl Journeys {
             if SETTLING < began.elapsed() {
                 return;
             }
-            let known_apart = apart.is_some();
+            let placeless = apart.as_ref().is_some_and(|open| open.placeless);
             let ended = match apart {
                 // Nobody else knows of it.
                 Some(open) => Some(open),
@@ -303,7 +303,7 @@ impl Journeys {
             }
             if let Some(open) = ended.filter(|open| open.arm == Arm::To && !away) {
                 let is_lost = |first: &mut First| {
-                    first.unfinished += u32::from(known_apart);
+                    first.unfinished += u32::from(placeless);
                     first.is_lost();
                 };
                 let told = ways.change(&step, &open.app, is_lost).await;

@@ -34,6 +34,8 @@ pub(crate) use drill::Drills;
 pub(crate) use drill::Upset;
 pub(crate) use exposure::Exposure;
 pub(crate) use journeys::Journeys;
+#[cfg(test)]
+pub(crate) use journeys::Rules;
 pub(crate) use journeys::Traveller;
 pub(crate) use kill::KillError;
 pub(crate) use kill::KillSettings;

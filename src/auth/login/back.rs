@@ -65,9 +65,11 @@ impl Logins {
             rule: assigned.rule.label().into_owned(),
             fallback: None,
             placed: None,
+            bounded: true,
+            assigned: None,
         };
         // Tried first: if it is away again, nobody loses a session.
-        let reached = self.begin_at(ask, &begin, &place).await.ok()?;
+        let reached = self.begin_at(ask, &begin, &place).await.ok()??;
         match self.deps.sessions.end(id, ask.now).await {
             Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
             Ok(None) => {}

@@ -158,12 +158,16 @@ impl Logins {
             rule: RULE.to_owned(),
             fallback: None,
             placed: None,
+            bounded: true,
+            assigned: None,
         };
         match self.begin_at(&ask, &begin, &place).await {
-            Ok(reached) => match self.with_cookies(&ask, reached, begin, &place) {
+            Ok(Some(reached)) => match self.with_cookies(&ask, reached, begin, &place) {
                 Begun::Reply(response) => Some(response),
                 Begun::NoLogin => None,
             },
+            // Others were sent round meanwhile.
+            Ok(None) => None,
             Err(_) => {
                 self.carried_over(&ask, CarryOver::Unavailable);
                 None

@@ -144,6 +144,9 @@ impl Logins {
             rule: RuleRef::Fallback.label().into_owned(),
             fallback: Some(leave.max_age),
             placed: None,
+            // There is no other door.
+            bounded: false,
+            assigned: None,
         }
     }
 

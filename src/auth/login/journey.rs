@@ -10,6 +10,7 @@ use crate::auth::login::Request;
 use crate::auth::login::device::Device;
 use crate::auth::login::flow::Errand;
 use crate::auth::login::flow::Flow;
+use crate::auth::login::place::Place;
 use crate::auth::login::start::Begin;
 use crate::auth::policy::AppPolicy;
 use crate::clock::UnixTime;
@@ -20,7 +21,7 @@ use crate::rollout::Arm;
 use crate::rollout::Plan;
 
 impl Logins {
-    /// Whether one more login may start at a side now.
+    /// Whether one more login may start at a side, as it looks now: nobody has a place by asking.
     pub(super) async fn may_set_out(
         &self,
         ask: &Ask<'_>,
@@ -61,28 +62,30 @@ impl Logins {
         }
     }
 
-    /// A browser was sent to a provider.
+    /// A browser is sent to a provider; `false`: it is not, because others have taken the last places meanwhile.
     pub(super) async fn sets_out(
         &self,
         ask: &Ask<'_>,
         begin: &Begin,
         provider: &ProviderId,
-        placed: Option<Arm>,
-    ) {
+        place: &Place,
+    ) -> bool {
         let silent = match begin.directed.as_ref().map(|directed| &directed.errand) {
             None => false,
             Some(Errand::Silent { .. }) => true,
             // Somebody who is in already: it says nothing about who gets in.
-            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => return,
+            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => return true,
         };
-        if let Some((plan, arm)) = of(ask, provider) {
-            let traveller = Traveller {
-                silent,
-                ..traveller(ask, &begin.device, plan, arm)
-            };
-            let journeys = &self.deps.journeys;
-            Box::pin(journeys.started(&traveller, placed, &self.deps.bucket_key)).await;
-        }
+        let Some((plan, arm)) = of(ask, provider) else {
+            return true;
+        };
+        let traveller = Traveller {
+            silent,
+            ..traveller(ask, &begin.device, plan, arm)
+        };
+        let (journeys, key) = (&self.deps.journeys, &self.deps.bucket_key);
+        let how = (place.placed, place.bounded);
+        Box::pin(journeys.started(&traveller, how, key)).await
     }
 
     /// A browser came back without an identity.

@@ -32,6 +32,7 @@ mod planned;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
 mod query;
+mod reach;
 mod reply;
 mod return_to;
 mod room;

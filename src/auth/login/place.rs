@@ -8,6 +8,7 @@ use crate::auth::login::start::Begin;
 use crate::identity::ProviderId;
 use crate::rollout;
 use crate::rollout::Arm;
+use crate::rollout::Assignment;
 use crate::rollout::RuleRef;
 
 /// Where a login starts.
@@ -18,6 +19,15 @@ pub(super) struct Place {
     pub(super) fallback: Option<Duration>,
     /// The side that the percent alone chose: by these people the split is checked.
     pub(super) placed: Option<Arm>,
+    /// Whether it needs one of the places that there are until the new provider has proved itself: others may be faster.
+    pub(super) bounded: bool,
+    /// How it was assigned, where a rollout did.
+    pub(super) assigned: Option<Assignment>,
+}
+
+/// Whether there is a bound to how many begin there: where the switch or the mode sends everybody, there is no other side.
+fn has_bound(assigned: &Assignment) -> bool {
+    assigned.arm == Arm::To && ![RuleRef::Kill, RuleRef::Mode].contains(&assigned.rule)
 }
 
 impl Logins {
@@ -32,13 +42,12 @@ impl Logins {
                 let only = self.is_only_there(ask, &begin.device);
                 let arm = if only {
                     Arm::To
-                } else if self
-                    .may_set_out(ask, &begin.device, plan, assigned.arm)
-                    .await
+                } else if has_bound(&assigned)
+                    && !self.may_set_out(ask, &begin.device, plan, Arm::To).await
                 {
-                    assigned.arm
-                } else {
                     Arm::From
+                } else {
+                    assigned.arm
                 };
                 Some(plan.provider(arm))
             }
@@ -64,6 +73,8 @@ impl Logins {
                 rule: String::from("single"),
                 fallback: None,
                 placed: None,
+                bounded: false,
+                assigned: None,
             });
         };
         let facts = begin.facts(ask);
@@ -77,16 +88,15 @@ impl Logins {
             &facts,
             ask.now,
         );
+        let mut bounded = has_bound(&assignment);
         if self.is_only_there(ask, &begin.device) {
-            assignment.arm = Arm::To;
-            assignment.rule = RuleRef::Pin;
-        } else if !self
-            .may_set_out(ask, &begin.device, plan, assignment.arm)
-            .await
+            (assignment.arm, assignment.rule) = (Arm::To, RuleRef::Pin);
+            bounded = false;
+        } else if bounded
+            && (begin.late || !self.may_set_out(ask, &begin.device, plan, Arm::To).await)
         {
             // The new provider has yet to prove itself in this step.
-            assignment.arm = Arm::From;
-            assignment.rule = RuleRef::FirstLogins;
+            (assignment.arm, assignment.rule) = (Arm::From, RuleRef::FirstLogins);
         }
         let (cohorts, key) = (&self.deps.cohorts, &self.deps.bucket_key);
         let drills = &self.deps.drills;
@@ -98,12 +108,13 @@ impl Logins {
         }
         let placed = rollout::placed_by_percent(plan, cohorts, key, &facts, ask.now)
             .filter(|arm| *arm == assignment.arm || assignment.rule == RuleRef::FirstLogins);
-        self.deps.reports.assigned(ask.about(), plan, &assignment);
         Some(Place {
             provider: plan.provider(assignment.arm).clone(),
             rule: assignment.rule.label().into_owned(),
             fallback: None,
             placed,
+            bounded,
+            assigned: Some(assignment),
         })
     }
 }

@@ -6,6 +6,7 @@ mod answered;
 mod back;
 mod carry;
 mod chooser;
+mod first;
 mod joined;
 mod kept;
 mod lifetimes;

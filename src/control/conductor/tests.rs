@@ -124,7 +124,8 @@ impl Instance {
             now: self.conductor.parts.clock.now(),
         };
         let journeys = &self.conductor.parts.journeys;
-        journeys.started(&traveller, Some(Arm::To), &self.key).await;
+        let how = (Some(Arm::To), true);
+        assert!(journeys.started(&traveller, how, &self.key).await);
         let person = crate::identity::CanonicalSubject::named(device).unwrap();
         journeys
             .succeeded(&traveller, &person, None, &self.key)

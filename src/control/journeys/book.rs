@@ -46,6 +46,9 @@ pub(super) struct Open {
     /// The store was away when it set out: what becomes of it is known here alone.
     #[serde(skip)]
     pub(super) apart: bool,
+    /// Nor has it a place there.
+    #[serde(skip)]
+    pub(super) placeless: bool,
 }
 
 /// What an application has seen at the new provider in this step.

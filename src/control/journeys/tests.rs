@@ -63,12 +63,19 @@ impl Bench {
     }
 
     async fn start(&self, device: &str, arm: Arm, seconds: u64) -> bool {
+        self.looks(device, arm, seconds).await && self.sets_out(device, arm, seconds).await
+    }
+
+    async fn looks(&self, device: &str, arm: Arm, seconds: u64) -> bool {
         let traveller = self.at(device, arm, seconds);
-        let may = self.journeys.may_start(&traveller, &self.key).await;
-        if may {
-            self.journeys.started(&traveller, None, &self.key).await;
-        }
-        may
+        self.journeys.may_start(&traveller, &self.key).await
+    }
+
+    /// The same of somebody whose provider has been asked.
+    async fn sets_out(&self, device: &str, arm: Arm, seconds: u64) -> bool {
+        let traveller = self.at(device, arm, seconds);
+        let sets_out = self.journeys.started(&traveller, (None, true), &self.key);
+        sets_out.await
     }
 
     /// How many of them may set out for the new provider.
@@ -215,6 +222,91 @@ async fn where_nobody_is_under_way_one_more_may_try() {
     assert!(!bench.start("yet more", Arm::To, 702).await);
 }
 
+/// While their provider is asked where its page is, others come: ten set out all the same, and whoever is late has changed
+/// nothing.
+#[tokio::test]
+async fn of_two_hundred_who_come_at_once_ten_set_out() {
+    let (shared, store) = Bench::several(2);
+    store.slow.store(true, std::sync::atomic::Ordering::SeqCst);
+    for all in [vec![Bench::new()], shared] {
+        for step in 1..=2 {
+            for bench in &all {
+                bench.step(step);
+            }
+            let people = devices("d", 200);
+            for (n, device) in people.iter().enumerate() {
+                assert!(
+                    all[n % all.len()].looks(device, Arm::To, 0).await,
+                    "nobody has taken a place by looking"
+                );
+            }
+            let all_at_once = people.iter().enumerate();
+            let all_at_once =
+                all_at_once.map(|(n, device)| all[n % all.len()].sets_out(device, Arm::To, 1));
+            let out = futures_util::future::join_all(all_at_once).await;
+            assert_eq!(out.iter().filter(|out| **out).count(), 10);
+            let begun = async |seconds| {
+                let mut begun = 0;
+                for bench in &all {
+                    begun += bench.seen(seconds).await.len();
+                }
+                begun
+            };
+            assert_eq!(begun(2).await, 10, "nothing is known of the others");
+            let first = out.iter().position(|out| *out).unwrap();
+            let bench = &all[(first + 1) % all.len()];
+            assert!(bench.start(&people[first], Arm::To, 3).await, "once more");
+            assert!(!bench.sets_out("next", Arm::To, 3).await);
+            bench.succeed(&people[first], 4).await;
+            assert!(bench.sets_out("next", Arm::To, 5).await, "one is back");
+            assert!(!bench.sets_out("another", Arm::To, 5).await);
+            begun(6).await;
+        }
+    }
+}
+
+/// Where there is no room nothing is written: so many who come late keep nobody from being counted who comes back.
+#[tokio::test]
+async fn whoever_finds_no_room_writes_nothing() {
+    let (all, store) = Bench::several(2);
+    assert_eq!(all[0].start_all(&devices("d", 30), 0).await, 10);
+    store.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(!all[1].sets_out("late", Arm::To, 1).await);
+}
+
+/// The store goes away between the look and the start: then an instance is bound by what it has seen itself.
+#[tokio::test]
+async fn without_the_store_whoever_comes_at_once_is_bound_as_well() {
+    let (all, store) = Bench::several(1);
+    let people = devices("d", 30);
+    for device in &people {
+        assert!(all[0].looks(device, Arm::To, 0).await);
+    }
+    store.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let at_once = people
+        .iter()
+        .map(|device| all[0].sets_out(device, Arm::To, 1));
+    let out = futures_util::future::join_all(at_once).await;
+    assert_eq!(out.iter().filter(|out| **out).count(), 10);
+    // Once it is there again it knows how each of them ended, and that nobody is under way.
+    store.away.store(false, std::sync::atomic::Ordering::SeqCst);
+    for (device, _) in people.iter().zip(&out).filter(|(_, out)| **out).take(5) {
+        all[0].succeed(device, 2).await;
+    }
+    all[0].seen(700).await;
+    assert_eq!(all[0].start_all(&devices("e", 30), 701).await, 10);
+}
+
+/// Whoever begins without end at the old side does not keep anybody from being counted who goes to the new one.
+#[tokio::test]
+async fn a_flood_at_the_old_side_opens_no_door_to_the_new_one() {
+    let bench = Bench::new();
+    for n in 0..MAX_OPEN {
+        bench.sets_out(&format!("flood{n}"), Arm::From, 0).await;
+    }
+    assert_eq!(bench.start_all(&devices("d", 30), 1).await, 10);
+}
+
 /// Whoever is in and is sent round to a provider that shows an error page of its own never comes back either.
 #[tokio::test]
 async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
@@ -227,11 +319,9 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
                     silent: true,
                     ..bench.at(&device, Arm::To, seconds)
                 };
-                let may = bench.journeys.may_start(&traveller, &bench.key).await;
-                if may {
-                    bench.journeys.started(&traveller, None, &bench.key).await;
-                }
-                may
+                let (journeys, key) = (&bench.journeys, &bench.key);
+                journeys.may_start(&traveller, key).await
+                    && journeys.started(&traveller, (None, true), key).await
             }
         };
         let mut sent = 0;
@@ -272,7 +362,8 @@ async fn whoever_is_lost_on_the_way_round_is_no_fire() {
                 silent: true,
                 ..bench.at(&device, Arm::To, 0)
             };
-            bench.journeys.started(&traveller, None, &bench.key).await;
+            let (journeys, how) = (&bench.journeys, (None, true));
+            assert!(journeys.started(&traveller, how, &bench.key).await);
         }
         bench.seen(750).await;
         assert!(!bench.fires(750).await);

@@ -14,6 +14,7 @@ use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
 use crate::rollout::BucketKey;
+use crate::rollout::FirstLogins;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::rollout::UnitKind;
@@ -23,26 +24,31 @@ use crate::store::StoreError;
 use crate::telemetry::metrics::Journey;
 
 impl Journeys {
-    /// A browser was sent to a provider. `placed` is the side that the percent alone would have chosen, if it did.
+    /// A browser is sent to a provider. `placed` is the side that the percent alone would have chosen, if it did; with `bounded`
+    /// it needs one of the places that there are until the new provider has proved itself. `false`: it is not sent, because others
+    /// have taken them since [`Self::may_start`], and nothing has changed.
     pub(crate) async fn started(
         &self,
         traveller: &Traveller<'_>,
-        placed: Option<Arm>,
+        (placed, bounded): (Option<Arm>, bool),
         key: &BucketKey,
-    ) {
+    ) -> bool {
         let device = device(traveller, key);
         if let Some(book) = self.books().get_mut(&traveller.plan.id) {
             self.expire(book, traveller.now);
         }
         let Some((rules, own)) = self.under_way(traveller, device) else {
-            return self.count(traveller, Journey::Started);
+            self.count(traveller, Journey::Started);
+            return true;
         };
         let step = rules.at(traveller.now);
+        let bounded = bounded && traveller.is_bounded();
+        let mut limits = bounded.then_some(rules.rails.first_logins);
         // What has ended elsewhere is under way no more.
         let (before, shared) = self.standing(&step, &rules, device, own).await;
         let goes_there = |open: &Open| open.arm == traveller.arm;
         if before.as_ref().is_some_and(goes_there) || self.is_full(traveller, device) {
-            return;
+            return true;
         }
         let mut open = Open {
             app: traveller.way(),
@@ -53,35 +59,65 @@ impl Journeys {
             placed,
             silent: traveller.silent,
             apart: shared.is_none(),
+            placeless: shared.is_none(),
         };
-        if let Some((ways, expect)) = shared {
-            match ways.set_out(&step, device, &open, expect).await {
-                Ok(true) => {}
-                // Another request of the same browser was faster: it sets out once.
-                Ok(false) => return,
+        // Its place first: whoever finds none has changed nothing.
+        if let (Some(most), Some((ways, _))) = (limits, shared) {
+            match ways.takes_place(&step, &open.app, (most, open.due)).await {
+                // What this instance has seen itself says no more than that.
+                Ok(true) => limits = None,
+                Ok(false) => {
+                    // Unless another request of the same browser has.
+                    let there = ways
+                        .of(&step, device)
+                        .await
+                        .ok()
+                        .and_then(|there| there.open);
+                    return there.as_ref().is_some_and(goes_there);
+                }
                 Err(error) => {
-                    open.apart = true;
+                    (open.apart, open.placeless) = (true, true);
                     self.or_warn(&step, Err(error));
                 }
             }
         }
-        self.sets_out(traveller, device, &open, before.is_some());
+        if let Some((ways, expect)) = shared.filter(|_| !open.apart) {
+            match ways.set_out(&step, device, &open, expect).await {
+                Ok(true) => {}
+                // Another request of the same browser was faster: it sets out once.
+                Ok(false) => {
+                    if bounded {
+                        let given_back = ways.change(&step, &open.app, First::turns_back).await;
+                        self.or_warn(&step, given_back);
+                    }
+                    return true;
+                }
+                Err(error) => {
+                    (open.apart, open.placeless) = (true, !bounded);
+                    self.or_warn(&step, Err(error));
+                }
+            }
+        }
+        if !self.sets_out(traveller, device, (&open, limits), before.is_some()) {
+            return false;
+        }
         self.count(traveller, Journey::Started);
-        let Some((ways, _)) = shared else {
-            return;
+        let Some((ways, _)) = shared.filter(|_| !open.apart) else {
+            return true;
         };
         let told = async {
             // Sent to the other side meanwhile: by a fallback, or one more time. Where it ends is what counts.
             if let Some(before) = before.filter(|open| open.arm == Arm::To) {
                 ways.change(&step, &before.app, First::turns_back).await?;
             }
-            if open.arm == Arm::To {
+            if open.arm == Arm::To && !bounded {
                 let sets_out = |first: &mut First| first.sets_out(open.due);
                 ways.change(&step, &open.app, sets_out).await?;
             }
             Ok::<_, StoreError>(())
         };
         self.or_warn(&step, told.await);
+        true
     }
 
     /// Where a browser stands, and where that is shared: what the store says, or what is known here where it says nothing.
@@ -101,19 +137,38 @@ impl Journeys {
         }
     }
 
-    /// Whether too many are under way for one more to be counted.
+    /// Whether too many are under way for one more to be counted. Whoever begins as many as that at the old side does not keep
+    /// those from being counted who set out for the new one.
     fn is_full(&self, traveller: &Traveller<'_>, device: u64) -> bool {
+        let most = match traveller.arm {
+            Arm::From => MAX_OPEN,
+            Arm::To => 2 * MAX_OPEN,
+        };
         let books = self.books();
         let book = books.get(&traveller.plan.id);
-        book.is_some_and(|book| MAX_OPEN <= book.open.len() && !book.open.contains_key(&device))
+        book.is_some_and(|book| most <= book.open.len() && !book.open.contains_key(&device))
     }
 
-    /// A browser sets out, as far as this instance is concerned.
-    fn sets_out(&self, traveller: &Traveller<'_>, device: u64, open: &Open, turns_back: bool) {
+    /// A browser sets out, as far as this instance is concerned: if there is room within these limits, looked at and taken in one
+    /// step.
+    fn sets_out(
+        &self,
+        traveller: &Traveller<'_>,
+        device: u64,
+        (open, limits): (&Open, Option<FirstLogins>),
+        turns_back: bool,
+    ) -> bool {
         let mut books = self.books();
         let Some(book) = books.get_mut(&traveller.plan.id) else {
-            return;
+            return true;
         };
+        // Another request of the same browser may have been faster.
+        let there = book.open.get(&device);
+        let limits = limits.filter(|_| there.is_none_or(|open| open.arm == Arm::From));
+        let first = book.first.get(&open.app).copied().unwrap_or_default();
+        if limits.is_some_and(|limits| !first.may_start(limits)) {
+            return false;
+        }
         match book.close(device) {
             Some(known) if turns_back && known.arm == Arm::To => {
                 book.first.entry(known.app).or_default().turns_back();
@@ -126,7 +181,7 @@ impl Journeys {
             first.sets_out(open.due);
         }
         if open.silent {
-            return;
+            return true;
         }
         book.tell(Outcome {
             unit: device,
@@ -136,6 +191,7 @@ impl Journeys {
             placed: open.placed,
             at: open.began,
         });
+        true
     }
 
     /// A login came back without an identity. It may be tried again for a while.
@@ -205,7 +261,7 @@ impl Journeys {
         };
         let step = rules.at(traveller.now);
         let apart = own.clone().filter(|open| open.apart);
-        let known_apart = apart.is_some();
+        let placeless = apart.as_ref().is_some_and(|open| open.placeless);
         let open = match (self.ways(&rules), apart) {
             // Nobody else knows of it.
             (Some(_), Some(apart)) => Some(apart),
@@ -244,7 +300,7 @@ impl Journeys {
         let moved = open.filter(|open| open.arm == Arm::To);
         if let (Some(ways), Some(open)) = (self.ways(&rules), moved) {
             let comes_back = |first: &mut First| {
-                first.unfinished += u32::from(known_apart);
+                first.unfinished += u32::from(placeless);
                 first.comes_back();
             };
             let told = ways.change(&step, &open.app, comes_back).await;

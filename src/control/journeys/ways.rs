@@ -15,6 +15,7 @@ use crate::control::journeys::book::Open;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::rollout::AppId;
+use crate::rollout::FirstLogins;
 use crate::rollout::RolloutId;
 use crate::store::Expect;
 use crate::store::Key;
@@ -161,6 +162,24 @@ impl Ways {
         Ok(first.flatten().unwrap_or_default())
     }
 
+    /// One more is under way for an application; `false`: there is no room for it, and nothing is written. Others who were faster
+    /// each time have taken what room there was.
+    pub(super) async fn takes_place(
+        &self,
+        step: &Step<'_>,
+        app: &AppId,
+        (limits, due): (FirstLogins, UnixTime),
+    ) -> Result<bool, StoreError> {
+        let sets_out = |first: &mut First| {
+            let room = first.may_start(limits);
+            if room {
+                first.sets_out(due);
+            }
+            room
+        };
+        Ok(self.try_to_change(step, app, sets_out).await? == Some(true))
+    }
+
     /// Something has changed for an application.
     pub(super) async fn change(
         &self,
@@ -168,6 +187,21 @@ impl Ways {
         app: &AppId,
         change: impl Fn(&mut First) + Send,
     ) -> Result<(), StoreError> {
+        let always = move |first: &mut First| {
+            change(first);
+            true
+        };
+        let changed = self.try_to_change(step, app, always).await?;
+        changed.map(|_| ()).ok_or_else(busy)
+    }
+
+    /// What `change` made of it, and whether that is to be kept; `None`: others were faster each time.
+    async fn try_to_change(
+        &self,
+        step: &Step<'_>,
+        app: &AppId,
+        change: impl Fn(&mut First) -> bool + Send,
+    ) -> Result<Option<bool>, StoreError> {
         let key = fared_key(step.rollout, app);
         for tries in 0..TRIES {
             let row = self.store.get(at(FIRST, &key), step.now).await?;
@@ -176,7 +210,9 @@ impl Ways {
                 None => (None, Expect::Absent),
             };
             let mut first = first.unwrap_or_default();
-            change(&mut first);
+            if !change(&mut first) {
+                return Ok(Some(false));
+            }
             let value = written(&Fared {
                 step: step.step,
                 first,
@@ -189,11 +225,11 @@ impl Ways {
                 step.now,
             );
             if swapped.await? {
-                return Ok(());
+                return Ok(Some(true));
             }
             step_aside(tries).await;
         }
-        Err(busy())
+        Ok(None)
     }
 
     /// How every application of a rollout fares with those who sign in.
