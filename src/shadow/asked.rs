@@ -49,16 +49,21 @@ pub(super) async fn ask(
         Question::Credential(credential)
         | Question::Again(credential)
         | Question::Beside(credential) => {
-            if let (Credential::Basic { username, password }, Some(judge)) =
+            if let (Credential::Basic { username, password }, Some(_)) =
                 (credential, provider.second_passwords())
             {
-                let (them, own) = ((&**provider, judge), (&*job.identity, control));
+                let (them, own) = ((provider, background), (&job.identity, control));
                 return passwords::ask(them, (&**username, password), own, read, now).await;
             }
-            let proof = match provider.judge_locally(credential, now) {
+            let judged = match provider.judge_locally(credential, now) {
                 Some(judged) => judged,
-                None => judged(background, (provider, credential), now).await,
-            }?;
+                None => {
+                    let (provider, credential) = (Arc::clone(provider), credential.clone());
+                    let judge = async move { provider.authenticate(&credential, now).await };
+                    on(background, judge).await
+                }
+            };
+            let proof = judged?;
             Ok(Opinion::Person(Side {
                 lifetime: lifetime(job.class, proof.ends(), now),
                 ..read(proof.identity())
@@ -77,9 +82,12 @@ pub(super) async fn ask(
             }))
         }
         Question::Person => {
-            let directory = provider.directory().ok_or(Outage::Malformed)?;
-            let value = job.known_by().ok_or(Outage::Malformed)?;
-            Ok(match directory.find(value, now).await? {
+            let (provider, value) = (Arc::clone(provider), job.known_by().map(str::to_owned));
+            let found = on(background, async move {
+                let directory = provider.directory().ok_or(Outage::Malformed)?;
+                directory.find(&value.ok_or(Outage::Malformed)?, now).await
+            });
+            Ok(match found.await? {
                 Known::Nobody => Opinion::Nobody,
                 Known::Several => Opinion::Several,
                 Known::Person { enabled: false, .. } => Opinion::Refused("disabled"),
@@ -94,20 +102,17 @@ pub(super) async fn ask(
     }
 }
 
-/// What a provider says of a credential. Requests ask over the same connections, and may wait for the same answer: so it is
-/// asked where they have it asked, and not where everybody else goes first.
-async fn judged(
+/// What a provider says. Requests ask over the same connections, and may wait for the same answer: so it is asked where they have
+/// it asked, and not on a thread where everybody else goes first, which may end.
+pub(super) async fn on<T: Send + 'static>(
     background: &Handle,
-    (provider, credential): (&Arc<dyn Provider>, &Credential),
-    now: UnixTime,
-) -> Result<Authenticated, ProviderError> {
-    let (provider, credential) = (Arc::clone(provider), credential.clone());
+    ask: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
+) -> Result<T, ProviderError> {
     // Whoever waits no longer has it called off.
     let mut asking = JoinSet::new();
-    let judge = async move { provider.authenticate(&credential, now).await };
-    asking.spawn_on(judge, background);
+    asking.spawn_on(ask, background);
     match asking.join_next().await {
-        Some(Ok(judged)) => judged,
+        Some(Ok(said)) => said,
         // A bug of ours is no trouble of its provider.
         Some(Err(broken)) if broken.is_panic() => resume_unwind(broken.into_panic()),
         Some(Err(_)) | None => Err(Outage::Shed.into()),

@@ -150,16 +150,18 @@ impl Desk {
         let source = block.source(arm, offer.credential.class());
         match arm {
             // First: of whoever was asked about a moment ago nothing more is asked.
-            Arm::From => {
-                self.noise(block, offer);
-                self.beside(block, offer);
-            }
+            Arm::From => self.beside(block, offer),
             // Nobody asked for that, so nothing is missing.
             Arm::To if offer.plan.stage.mode != Mode::ModernPrimary || source.is_none() => return,
             Arm::To => {}
         }
         if let Err(why) = self.other(block, offer, source) {
             skip(why);
+        }
+        // Last: what the noise is learnt from takes the place of nobody who is looked at.
+        match arm {
+            Arm::From => self.noise(block, offer),
+            Arm::To => {}
         }
     }
 
@@ -223,20 +225,25 @@ impl Desk {
             ends: offer.ends,
             took: offer.took,
             at: offer.now,
-            waiting: Arc::clone(&block.waiting).try_acquire_owned().ok(),
+            waiting: Arc::clone(&block.anybody).try_acquire_owned().ok(),
         };
-        if job.waiting.is_some() {
-            match queue.try_send(job) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => job = back,
+        if job.waiting.is_none() {
+            // Whoever is not in the sample has lost nothing, and takes no place of those who are.
+            if !chosen::is(&job) {
+                return Err(Skipped::SampledOut);
+            }
+            job.waiting = Arc::clone(&block.chosen).try_acquire_owned().ok();
+            if job.waiting.is_none() {
+                return Err(Skipped::QueueFull);
             }
         }
-        // Whoever is not in the sample has lost nothing.
-        Err(if chosen::is(&job) {
-            Skipped::QueueFull
-        } else {
-            Skipped::SampledOut
-        })
+        match queue.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(job) | TrySendError::Closed(job)) if chosen::is(&job) => {
+                Err(Skipped::QueueFull)
+            }
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Err(Skipped::SampledOut),
+        }
     }
 }
 

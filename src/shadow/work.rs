@@ -93,8 +93,10 @@ pub(super) struct Block {
     pub(super) reader: Arc<dyn Reader>,
     /// The side that decides, asked again about few.
     pub(super) control: Option<Arc<Source>>,
-    /// Places of people who wait.
-    pub(super) waiting: Arc<Semaphore>,
+    /// Places of people who wait: half of them for anybody, whose turn will tell whether they are in the sample.
+    pub(super) anybody: Arc<Semaphore>,
+    /// The other half for those who are: told before, where the first half is taken.
+    pub(super) chosen: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     pace: Arc<Pace>,
 }
@@ -211,7 +213,8 @@ impl Shadow {
                 beside: beside.and_then(|id| source(id, How::Present)),
                 reader: Arc::clone(reader),
                 control: source(&settings.decides, How::Present),
-                waiting: Arc::new(Semaphore::new(settings.queue)),
+                anybody: Arc::new(Semaphore::new(settings.queue / 2)),
+                chosen: Arc::new(Semaphore::new(settings.queue.div_ceil(2))),
                 slots: Arc::new(Semaphore::new(settings.inflight)),
                 pace: self.pace(&settings.app),
                 settings: settings.clone(),

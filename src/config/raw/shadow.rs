@@ -65,7 +65,7 @@ mappings! {
         inflight: At<Whole>,
         /// How long a call may take. From `10ms` to `30s`. Default `2s`.
         timeout: At<Span>,
-        /// So many people may wait for a call; more are not looked at. From 1 to 4096. Default `512`.
+        /// So many people may wait for a call; more are not looked at. Half of the places are for people who are in `sample` alone. From 1 to 4096. Default `512`.
         queue: At<Whole>,
     }
 

@@ -17,13 +17,17 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
+use crate::providers::Account;
 use crate::providers::Authenticated;
 use crate::providers::Directory;
 use crate::providers::Epoch;
 use crate::providers::Health;
 use crate::providers::Known;
+use crate::providers::Newcomer;
 use crate::providers::Owns;
+use crate::providers::Passwords;
 use crate::providers::Provider;
+use crate::providers::Provisioning;
 use crate::providers::Shut;
 use crate::rollout::Bucket;
 use crate::rollout::BucketKey;
@@ -185,6 +189,11 @@ fn settings() -> Settings {
 
 impl Bench {
     fn new(settings: &Settings, permits: usize) -> Self {
+        Self::with(settings, permits, Handle::current())
+    }
+
+    /// With what requests ask providers on.
+    fn with(settings: &Settings, permits: usize, background: Handle) -> Self {
         let clock = ManualClock::at(NOW);
         let metrics = Metrics::new(Arc::new(clock.clone()), MAX_SERIES_PER_FAMILY);
         let pseudonyms = Pseudonyms::new(&Secret::new(vec![1; 32]));
@@ -193,7 +202,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             pseudonyms: pseudonyms.clone(),
             found: Arc::new(Found::new(pseudonyms)),
-            background: Handle::current(),
+            background,
         };
         let other = Arc::new(Other {
             id: ProviderId::new("other"),
@@ -650,6 +659,7 @@ async fn how_a_side_differs_from_itself_is_learned() {
     let mut block = settings();
     block.decides = ProviderId::new("other");
     block.noise = Percent::ALL;
+    block.dual_verify = Vec::new();
     let mut bench = Bench::new(&block, 100);
     bench.plan.from = ProviderId::new("other");
     let comes = |who: &str, says: &str| {
@@ -800,6 +810,7 @@ async fn who_is_in_a_share_is_told_where_they_are_asked_about() {
             noise,
             inflight: 100,
             per_subject: Duration::ZERO,
+            queue: 80,
             ..settings()
         },
         100,
@@ -829,6 +840,239 @@ async fn who_is_in_a_share_is_told_where_they_are_asked_about() {
         looked_at + twice
     );
     assert!(0 < twice && looked_at < 20, "{looked_at} and {twice}");
+}
+
+/// Those who are not in the sample neither take the places of those who are, nor count as lost.
+#[tokio::test]
+async fn whoever_is_not_in_the_sample_takes_nobody_s_place() {
+    let sample = Percent::from_millionths(10_000).unwrap();
+    let bench = Bench::new(
+        &Settings {
+            decides: ProviderId::new("other"),
+            sample,
+            noise: sample,
+            inflight: 100,
+            queue: 80,
+            ..settings()
+        },
+        100,
+    );
+    // All at once: nobody's turn comes before the last one is there.
+    for n in 0..1_000 {
+        bench.comes(&format!("uid:{n}"), "it");
+    }
+    let chosen = (0..1_000).filter(|n| {
+        let bucket = Bucket::of(
+            &key(),
+            "authferry/shadow/v1",
+            UnitKind::Subject,
+            &format!("uid:{n}"),
+        );
+        bucket.is_within(sample)
+    });
+    let chosen = chosen.count() as u64;
+    assert!((5..=20).contains(&chosen), "{chosen}");
+    bench
+        .until(|bench| bench.skipped("sampled_out") == 1_000 - chosen)
+        .await;
+    bench.until(|bench| bench.result("same") == chosen).await;
+    assert_eq!(bench.skipped("queue_full"), 0);
+}
+
+/// Where there is one place, it is for whoever is looked at, and not for what the noise is learnt from.
+#[tokio::test]
+async fn the_noise_takes_nobody_s_place() {
+    let block = Settings {
+        decides: ProviderId::new("other"),
+        noise: Percent::ALL,
+        queue: 1,
+        ..settings()
+    };
+    let bench = Bench::new(&block, 100);
+    bench.comes("uid:ann", "it");
+    bench.until(|bench| bench.result("same") == 1).await;
+    assert_eq!(bench.skipped("queue_full"), 0);
+}
+
+/// An account of each person, whose password is right; it says on which thread it was asked.
+#[derive(Debug)]
+struct Own {
+    id: ProviderId,
+    owns: Owns,
+    epoch: Epoch,
+    asked_on: Mutex<Vec<String>>,
+}
+
+impl Own {
+    fn is_asked(&self) {
+        let here = std::thread::current().name().unwrap_or_default().to_owned();
+        self.asked_on.lock().unwrap().push(here);
+    }
+}
+
+#[async_trait::async_trait]
+impl Provisioning for Own {
+    async fn find(
+        &self,
+        newcomer: Newcomer<'_>,
+        _now: UnixTime,
+    ) -> Result<Option<Account>, ProviderError> {
+        self.is_asked();
+        let who = identity("new", newcomer.username, &["it"]);
+        let state = (true, Some(true), false);
+        Ok(Some(Account::for_test(who, newcomer.username, state)))
+    }
+
+    async fn create(&self, _: Newcomer<'_>, _: UnixTime) -> Result<Account, ProviderError> {
+        panic!("nobody is made an account by a look")
+    }
+
+    async fn set_password(
+        &self,
+        _: &Account,
+        _: &Secret<String>,
+        _: UnixTime,
+    ) -> Result<(), ProviderError> {
+        panic!("no password is set by a look")
+    }
+}
+
+#[async_trait::async_trait]
+impl Passwords for Own {
+    async fn check(
+        &self,
+        username: &str,
+        _password: &Secret<String>,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        self.is_asked();
+        let who = identity("new", username, &["it"]);
+        Ok(Authenticated::for_test((*who).clone(), now))
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for Own {
+    async fn find(&self, value: &str, _now: UnixTime) -> Result<Known, ProviderError> {
+        self.is_asked();
+        Ok(Known::Person {
+            identity: identity("new", value, &["it"]),
+            enabled: true,
+        })
+    }
+
+    async fn everybody(&self, _: usize, _: UnixTime) -> Result<Vec<Box<str>>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    async fn shut(&self, _: usize, _: UnixTime) -> Result<Vec<Shut>, ProviderError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait::async_trait]
+impl Provider for Own {
+    fn id(&self) -> &ProviderId {
+        &self.id
+    }
+
+    fn owns(&self) -> &Owns {
+        &self.owns
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    async fn authenticate(
+        &self,
+        _credential: &Credential,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        self.is_asked();
+        let who = identity("new", "uid:ann", &["it"]);
+        Ok(Authenticated::for_test((*who).clone(), now))
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
+    }
+
+    fn provisioning(&self) -> Option<&dyn Provisioning> {
+        Some(self)
+    }
+
+    fn second_passwords(&self) -> Option<&dyn Passwords> {
+        Some(self)
+    }
+
+    fn health(&self) -> Health {
+        Health::of_calls(None)
+    }
+}
+
+/// Whatever goes over connections that requests use is asked where requests have it asked: whoever opens a connection drives it.
+#[tokio::test]
+async fn what_requests_ask_as_well_is_asked_where_they_have_it_asked() {
+    let requests = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("requests")
+        .build()
+        .unwrap();
+    let mut bench = Bench::with(&settings(), 100, requests.handle().clone());
+    let new = Arc::new(Own {
+        id: ProviderId::new("new"),
+        owns: Owns::default(),
+        epoch: Epoch::default(),
+        asked_on: Mutex::default(),
+    });
+    let block = Settings {
+        dual_verify: vec![
+            (CredentialClass::Basic, ProviderId::new("new")),
+            (CredentialClass::Opaque, ProviderId::new("new")),
+        ],
+        directory: vec![(
+            CredentialClass::Bearer,
+            Lookup {
+                provider: ProviderId::new("new"),
+                by: "subject".into(),
+            },
+        )],
+        ..settings()
+    };
+    let reader: Arc<dyn Reader> = Arc::new(Plain);
+    let providers = Providers::new([Arc::clone(&new) as Arc<dyn Provider>]);
+    bench.desk = bench.shadow.desk((&[block], &key()), &providers, &reader);
+    let secret = || Secret::new("x".to_owned());
+    for credential in [
+        Credential::Basic {
+            username: "uid:ann".into(),
+            password: secret(),
+        },
+        Credential::Bearer(secret()),
+        Credential::Opaque(secret()),
+    ] {
+        let offer = Offer {
+            plan: &bench.plan,
+            app: &AppId::new("crm"),
+            credential: &credential,
+            identity: &identity("legacy", "uid:ann", &["it"]),
+            canonical: &CanonicalSubject::named("uid:ann").unwrap(),
+            candidate: None,
+            bound: false,
+            ends: UnixTime::NEVER,
+            took: Duration::ZERO,
+            now: NOW,
+        };
+        bench.desk.offer(&offer);
+    }
+    let looked_up =
+        "authferry_shadow_comparisons_total{app=\"crm\",oracle=\"directory\",result=\"same\"}";
+    bench
+        .until(|bench| bench.result("same") == 2 && bench.count(looked_up) == 1)
+        .await;
+    assert_eq!(*new.asked_on.lock().unwrap(), ["requests"; 4]);
+    requests.shutdown_background();
 }
 
 /// A token that lost what it was bound to needs no second opinion: it is found where it happens.
