@@ -82,12 +82,17 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// When the file can neither be read nor made.
+    /// When the file can neither be read nor made, or is no regular one.
     pub(crate) fn open(
         settings: LedgerSettings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
+        // Looked at before it is opened: opening a pipe would wait for its other end.
+        if fs::metadata(&settings.file).is_ok_and(|file| !file.is_file()) {
+            let why = "it is no regular file, and a ledger is read again as it was written";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -410,6 +415,31 @@ mod tests {
         assert!(!ledger.head().1);
         ledger.append(entry("three")).unwrap();
         assert_eq!(bench.verified().broken.unwrap().0, 1);
+    }
+
+    /// A pipe would keep the start waiting for whoever reads it, and gives back nothing that was written.
+    #[test]
+    fn what_is_no_regular_file_is_no_ledger() {
+        let bench = Bench::new();
+        let pipe = bench.directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for file in [pipe, "/dev/null".into(), bench.directory.path().to_owned()] {
+            let settings = LedgerSettings {
+                file,
+                ..bench.settings()
+            };
+            let (tell, told) = std::sync::mpsc::channel();
+            let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1)));
+            let metrics = Metrics::new(clock.clone(), 100);
+            std::thread::spawn(move || {
+                let opened = Ledger::open(settings, clock, metrics);
+                tell.send(opened.map(|_| ()).unwrap_err().to_string())
+            });
+            let said = told.recv_timeout(std::time::Duration::from_secs(20));
+            let said = said.unwrap();
+            assert!(said.starts_with("it is no regular file"), "{said}");
+        }
     }
 
     /// `/dev/full` takes the open and refuses every write, as a full disk does.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -291,8 +292,13 @@ impl LogFile {
     ///
     /// # Errors
     ///
-    /// When it cannot be opened.
+    /// When it cannot be opened, or is a pipe.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        // Looked at before it is opened: opening a pipe would wait for its other end.
+        if std::fs::metadata(&path).is_ok_and(|file| file.file_type().is_fifo()) {
+            let why = "it is a pipe, and opening it would wait for whoever reads it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         // Appending is what makes `copytruncate` safe: the next write goes to the new end.
         let file = OpenOptions::new()
             .append(true)
@@ -420,6 +426,19 @@ mod tests {
         }
         assert_eq!(seen.len(), 1_000);
         assert_eq!(seen.into_iter().collect::<BTreeSet<_>>().len(), 1_000);
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(LogFile::open(pipe).unwrap_err().to_string()));
+        let said = told.recv_timeout(PATIENCE).unwrap();
+        assert!(said.starts_with("it is a pipe"), "{said}");
+        assert!(LogFile::open(PathBuf::from("/dev/null")).is_ok());
     }
 
     #[test]
