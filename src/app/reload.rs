@@ -82,6 +82,8 @@ pub(super) struct Reloader {
     state: Mutex<State>,
     /// Held by the reload that is under way.
     turn: Mutex<()>,
+    /// Held by whoever keeps what the next start compares: the last one keeps what runs.
+    keeping: Mutex<()>,
     pub(super) look: Notify,
     limiter: OnceLock<Limiter>,
 }
@@ -125,12 +127,13 @@ impl Reloader {
                 files: files.into_iter().collect(),
             }),
             turn: Mutex::default(),
+            keeping: Mutex::default(),
             look: Notify::new(),
             limiter: OnceLock::new(),
         });
         reloader.adopt();
         reloader.applied(Reload::Success);
-        reloader.keep_buckets(&reloader.settings());
+        reloader.keep_buckets();
         reloader.expiries();
         let watching = Arc::clone(&reloader);
         reloader.process.background.spawn(watching.watch());
@@ -218,8 +221,8 @@ impl Reloader {
                     revision = said.revision,
                     generation, "The configuration was reloaded."
                 );
-                self.keep_buckets(&state.settings);
                 drop(state);
+                self.keep_buckets();
                 self.adopt();
                 self.applied(Reload::Success);
                 said
@@ -301,13 +304,15 @@ impl Reloader {
         state.settings = Arc::new(settings);
         state.generation = generation;
         state.built = built;
-        self.keep_buckets(&state.settings);
+        drop(state);
+        self.keep_buckets();
         Ok(())
     }
 
-    /// Where the state is no reload changes.
-    fn keep_buckets(&self, settings: &Settings) {
-        reshuffle::keep(&self.started.state_dir, settings);
+    /// Not while the state is held: whoever asks what runs does not wait for the disk. Where that is kept no reload changes.
+    fn keep_buckets(&self) {
+        let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        reshuffle::keep(&self.started.state_dir, &self.settings());
     }
 
     fn refuse(&self, state: &mut State, problem: String) -> ReloadAnswer {

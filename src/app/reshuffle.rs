@@ -81,7 +81,8 @@ pub(super) fn check_start(directory: &Path, settings: &Settings) -> Result<(), S
     let before = read(directory)?;
     for (id, is) in all(settings) {
         if let Some(what) = before.get(&id).and_then(|was| was.changed(&is)) {
-            return Err(anew(&id, what));
+            let once = "once at every instance, also where the others run with it already";
+            return Err(format!("{} ({once})", anew(&id, what)));
         }
     }
     Ok(())

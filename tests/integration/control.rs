@@ -337,6 +337,7 @@ async fn a_start_puts_nobody_into_buckets_anew_unless_that_is_meant() {
         let said = proxy.refused();
         let hint = "acknowledge: reshuffle";
         assert!(said.contains(what) && said.contains(hint), "{said}");
+        assert!(said.contains("once at every instance"), "{said}");
     }
     // As it was, or as it is meant to be.
     let meant = other.replace("reason: test", "reason: test, acknowledge: reshuffle");
