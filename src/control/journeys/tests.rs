@@ -297,16 +297,6 @@ async fn without_the_store_whoever_comes_at_once_is_bound_as_well() {
     assert_eq!(all[0].start_all(&devices("e", 30), 701).await, 10);
 }
 
-/// Whoever begins without end at the old side does not keep anybody from being counted who goes to the new one.
-#[tokio::test]
-async fn a_flood_at_the_old_side_opens_no_door_to_the_new_one() {
-    let bench = Bench::new();
-    for n in 0..MAX_OPEN {
-        bench.sets_out(&format!("flood{n}"), Arm::From, 0).await;
-    }
-    assert_eq!(bench.start_all(&devices("d", 30), 1).await, 10);
-}
-
 /// Whoever is in and is sent round to a provider that shows an error page of its own never comes back either.
 #[tokio::test]
 async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
