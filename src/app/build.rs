@@ -96,10 +96,7 @@ pub(super) fn snapshot(
             &settings.bucket_key,
             Arc::clone(&process.replays),
         )),
-        ours: match &settings.issuer {
-            Some(_) => exchanges.registrations().clone(),
-            None => exchange::Registrations::default(),
-        },
+        ours: exchanges.registrations().clone(),
         limits: Arc::clone(&process.limits),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),
