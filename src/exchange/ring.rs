@@ -130,16 +130,19 @@ impl KeyRing {
         &self.epoch
     }
 
-    /// Other keys from now on. What one has signed that leaves before its time is handed on by nobody any more.
-    pub(super) fn put(&self, keys: Vec<RingKey>, now: UnixTime) {
+    /// Other keys from now on. What one has signed that leaves before its time is handed on by nobody any more; which did.
+    pub(super) fn put(&self, keys: Vec<RingKey>, now: UnixTime) -> Vec<String> {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Arc::clone(&keys));
         let stays = |kid: &str| keys.iter().any(|key| key.key.kid() == kid);
-        let left = published(&before, now);
+        let were = published(&before, now);
+        let were = were.iter().map(|key| key.key.kid());
+        let left: Vec<String> = were.filter(|kid| !stays(kid)).map(str::to_owned).collect();
         // After they were swapped: who sees the new epoch sees the new keys.
-        if left.iter().any(|key| !stays(key.key.kid())) {
+        if !left.is_empty() {
             self.epoch.raise();
         }
+        left
     }
 
     /// Who counts the uses of keys: of those of the ring, and of others that sign for the same ends.
@@ -241,7 +244,7 @@ impl KeyRing {
         let keys = with_next(&self.keys.load(), &settings, now)?;
         self.tell(&keys, actor)?;
         self.drawer.write(&keys)?;
-        self.put(keys, now);
+        let _left = self.put(keys, now);
         drop(guard);
         Ok(self.list(now))
     }
@@ -298,7 +301,7 @@ impl KeyRing {
         let settings = self.settings.load();
         if settings.module != before.module && (self.shelf.is_none() || !is_ours(&settings)) {
             match given(&self.drawer, &settings, now) {
-                Ok(keys) => self.put(keys, now),
+                Ok(keys) => drop(self.put(keys, now)),
                 Err(error) => warn!(%error, "The signing keys stay as they are."),
             }
         }
@@ -325,7 +328,7 @@ impl KeyRing {
         // Before the key that the file is sealed under is gone.
         if after.len() != before.len() || self.drawer.is_to_be_sealed_again() {
             self.drawer.write(&after)?;
-            self.put(after, now);
+            let _left = self.put(after, now);
         }
         drop(guard);
         Ok(())
@@ -338,7 +341,7 @@ impl KeyRing {
         };
         if kids(&fresh) != kids(&self.keys.load()) {
             info!("The files of the signing keys have changed and were read again.");
-            self.put(fresh, now);
+            let _left = self.put(fresh, now);
         }
         Ok(())
     }

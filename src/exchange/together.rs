@@ -51,11 +51,27 @@ impl KeyRing {
                 self.record(after.clone(), wanted.clone()).await?;
             }
             if same || shelf.write(&after, expect, now).await? {
-                self.put(after, now);
+                let left = self.put(after.clone(), now);
+                self.leave_behind(left, after).await;
                 return Ok(());
             }
         }
         Err(RingError::Busy)
+    }
+
+    /// What another instance has withdrawn is not what this one begins with when it is alone again.
+    async fn leave_behind(self: &Arc<Self>, left: Vec<String>, after: Vec<RingKey>) {
+        if left.is_empty() {
+            return;
+        }
+        let ring = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            left.iter()
+                .try_for_each(|kid| ring.forget_alone(kid, &after))
+        });
+        if let Ok(Err(error)) = done.await {
+            warn!(%error, "A signing key that was withdrawn elsewhere is still in a file of this instance.");
+        }
     }
 
     /// What an instance puts where there is nothing: what it has, what it had alone, or a first key.

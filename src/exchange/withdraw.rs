@@ -67,7 +67,7 @@ impl KeyRing {
         let after = without(&self.keys.load(), kid, &self.settings.load(), now)?;
         self.tell_withdrawn(kid, &after, actor, now)?;
         self.drawer.write(&after)?;
-        self.put(after, now);
+        let _left = self.put(after, now);
         drop(guard);
         Ok(())
     }
@@ -95,7 +95,7 @@ impl KeyRing {
             });
             told.await.unwrap_or(Err(RingError::Busy))?;
             if shelf.write(&after, expect, now).await? {
-                self.put(after, now);
+                let _left = self.put(after, now);
                 return Ok(());
             }
         }
@@ -119,7 +119,7 @@ impl KeyRing {
     }
 
     /// What this instance had alone once is put where there is nothing: not with the key that was withdrawn.
-    fn forget_alone(&self, kid: &str, after: &[RingKey]) -> Result<(), RingError> {
+    pub(super) fn forget_alone(&self, kid: &str, after: &[RingKey]) -> Result<(), RingError> {
         // What does not open is never put there.
         let kept = self.drawer.kept().ok().flatten();
         let has = kept.is_some_and(|kept| kept.keys.iter().any(|key| key.key.kid() == kid));

@@ -27,8 +27,11 @@ use crate::store::StoreError;
 /// The table of hashes of secrets, by client.
 const TABLE: &str = "client_secret";
 
-/// How many secrets of a client may be asked about at its provider in a minute.
+/// How many secrets of a client may be asked about at its provider in a minute, from one address.
 pub(super) const GUESSES: u32 = 10;
+
+/// And from all of them.
+const ALL_GUESSES: u32 = 100;
 
 const WRONG: Not = Not::Denied(Denied::InvalidClient, "bad_credentials");
 
@@ -70,9 +73,11 @@ impl Issuer {
             return self.is_the_one(call, client, secret, &found).await;
         }
         // Nobody has proved anything yet: whoever guesses here does not guess at the provider.
-        let guesses = Of::Learning(&client.settings.id, call.facts.client_ip);
-        if self.deps.limits.take(guesses, GUESSES, call.now).await.over {
-            return Err(WRONG);
+        for (address, most) in [(call.facts.client_ip, GUESSES), (None, ALL_GUESSES)] {
+            let guesses = Of::Learning(&client.settings.id, address);
+            if self.deps.limits.take(guesses, most, call.now).await.over {
+                return Err(WRONG);
+            }
         }
         let (owner, given, now) = (owner.clone(), Secret::new(secret.to_owned()), call.now);
         let made_up = Secret::new(self.deps.entropy.token());

@@ -147,14 +147,18 @@ fn scopes(claims: &ClaimMap) -> Box<[Box<str>]> {
 }
 
 /// Which client it was given to: `client_id` (RFC 9068 §2.2), `azp`, or as the issuer writes it that follows neither: `appid` (AD FS,
-/// Entra v1), `cid` (Okta, whose scopes are a list; elsewhere that may be anything).
+/// Entra v1, which both say `ver: 1.0`), `cid` (Okta, whose scopes are a list; elsewhere that may be anything).
 fn client(claims: &ClaimMap) -> Option<&str> {
+    let appid = || {
+        let is_theirs = claims.text("ver") == Some("1.0");
+        claims.text("appid").filter(|_| is_theirs)
+    };
     let cid = || {
         let is_list = claims.member("scp").is_some_and(Value::is_array);
         claims.text("cid").filter(|_| is_list)
     };
     let own = claims.text("client_id").or_else(|| claims.text("azp"));
-    own.or_else(|| claims.text("appid")).or_else(cid)
+    own.or_else(appid).or_else(cid)
 }
 
 #[cfg(test)]

@@ -197,11 +197,13 @@ fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
     if by_file && !moves {
         return None;
     }
-    match progress.state {
-        State::Draft | State::Overridden | State::Completed => return None,
-        State::Baking | State::Held | State::RolledBack | State::Frozen => {}
-    }
     let why = format!("kill switch {}", view.kill);
+    match progress.state {
+        State::Draft | State::Completed => return None,
+        // From one position to another that moves people they are called back again.
+        State::Overridden if !moves || progress.why == why => return None,
+        State::Baking | State::Held | State::RolledBack | State::Frozen | State::Overridden => {}
+    }
     let mut next = progress.moved(view.now, State::Overridden, &why);
     next.epoch += u64::from(moves);
     let mut transition = Transition::stay(next, Trigger::Kill, why);

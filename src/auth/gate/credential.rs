@@ -200,6 +200,7 @@ impl Gate {
                 | CredentialClass::ApiKey
                 | CredentialClass::ClientCert => None,
             },
+            lasts: life_ends,
             epoch,
             asked_by: None,
             narrowed: false,

@@ -95,6 +95,8 @@ pub(super) struct Holder<'a> {
     pub(super) ends: UnixTime,
     /// When the token ends by itself; `None`: it is none, or the end of what comes out is looked at elsewhere.
     pub(super) outlived: Option<UnixTime>,
+    /// When what was presented ends by itself, whatever the rules say; a remembered yes, when that does.
+    pub(super) lasts: UnixTime,
     pub(super) epoch: u64,
     /// The client of our token endpoint that asked.
     pub(super) asked_by: Option<&'a Arc<AskedBy>>,
@@ -119,7 +121,7 @@ impl Holder<'_> {
             token: token.clone(),
             minted: false,
             key: None,
-            own_end: self.ends,
+            own_end: self.lasts,
             scopes: self.identity.scopes.iter().cloned().collect(),
             ends: self.ends,
             renew: UnixTime::NEVER,

@@ -329,7 +329,7 @@ impl Gate {
         let keeps = exchange.is_some_and(|exchange| exchange.binding() == Binding::Keep);
         // Nor is it bound to the certificate that a client comes with, which it is where we can (RFC 8705 §3).
         let binds = keeps && client.certificate.is_some();
-        if passes && holder.ends <= most && is_plain && !binds {
+        if passes && holder.lasts <= most && is_plain && !binds {
             return holder
                 .passed()
                 .ok_or_else(|| refused(Refusal::ExchangeRefused));
@@ -353,9 +353,8 @@ impl Gate {
         let last = match client.own {
             Some(_) => most,
             None => {
-                let own = holder.outlived.unwrap_or(holder.ends);
                 let made = holder.standing.was_made();
-                most.min(own + exchange.longer_life(holder.identity, made))
+                most.min(holder.lasts + exchange.longer_life(holder.identity, made))
             }
         };
         let asked_by = Arc::new(AskedBy {

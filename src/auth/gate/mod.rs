@@ -298,6 +298,7 @@ impl Gate {
             bound: None,
             ends: asked.policy.cut(provider, restored.ends(), asked.now),
             outlived: None,
+            lasts: restored.ends(),
             epoch,
             asked_by: None,
             narrowed: false,

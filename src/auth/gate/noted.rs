@@ -49,7 +49,7 @@ impl Noted for Parent {
             .revocations
             .notes_made(made, self.session.as_ref(), now);
         if let Err(error) = noted.await {
-            // The upstream is not kept waiting for that: it gets what lives as long as it says itself.
+            // The upstream has waited for it as long as for a write, and gets what lives as long as it says itself.
             warn!(%error, exchange = &*self.exchange, "What an upstream gets could not be noted; it may outlive what it was made of.");
             self.metrics.exchange_unnoted(&self.exchange);
         }

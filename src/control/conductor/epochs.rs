@@ -70,7 +70,16 @@ impl Conductor {
                 };
                 self.record(record::followed(&course, &own, &next), true)
                     .await?;
-                self.hold(id, next, "another instance").await;
+                // The file may say something else by now.
+                let stands = self.runs().get(id).map(|run| run.progress.clone());
+                if let Some(stands) = stands.filter(|stands| stands.epoch < theirs) {
+                    let next = Progress {
+                        epoch: theirs,
+                        version: stands.version + 1,
+                        ..stands
+                    };
+                    self.hold(id, next, "another instance").await;
+                }
                 return Ok(());
             }
             Ok((theirs, expect)) if theirs < own.epoch => {

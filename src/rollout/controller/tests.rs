@@ -540,6 +540,26 @@ fn the_kill_switch_voids_pins_where_a_file_is_in_charge() {
 }
 
 #[test]
+fn every_position_that_moves_people_calls_back_whoever_came_before_it() {
+    for control in [Control::Controller, Control::Pinned] {
+        let mut walk = Walk::at("ramp/1");
+        walk.course.control = control;
+        for (kill, epoch) in [
+            (KillPosition::Freeze, 0),
+            (KillPosition::Legacy, 1),
+            (KillPosition::Modern, 2),
+            (KillPosition::Legacy, 3),
+            (KillPosition::Off, 3),
+        ] {
+            walk.kill = kill;
+            walk.tick();
+            assert!(walk.tick().is_none(), "{kill}");
+            assert_eq!(walk.progress.epoch, epoch, "{control:?} {kill}");
+        }
+    }
+}
+
+#[test]
 fn a_window_keeps_the_ramp_from_climbing_at_night() {
     let mut walk = Walk::at("ramp/1");
     walk.people(50, 0, Verdict::Ok, OnTrip::Rollback);

@@ -25,9 +25,11 @@ pub(super) const MOST: u64 = 128 * 1024 * 1024;
 pub(super) const CLOSING: Duration = Duration::from_secs(8);
 /// Where no more than an eighth of a file is free, it stays as it is: moving pages costs a stop its time.
 const SHARE: u64 = 8;
-/// In [`META`]: how long the file was when its pages were to be moved. A start that finds it closed takes that out again; what
-/// stays took longer than a stop waits, and is not tried again while the file is half as long or longer.
+/// In [`META`]: how long the file was when its pages were to be moved. The next start takes that out again.
 pub(super) const TRIED: &str = "tried_to_be_shorter";
+/// In [`META`]: the same, of a file that was not closed after it. That took longer than a stop waits, and is not tried again while the
+/// file is half as long or longer.
+pub(super) const TOO_LONG: &str = "took_too_long_to_be_shorter";
 
 /// Closes the file. Pages are moved in transactions of redb, each whole or not at all: what is cut off in the middle is as it
 /// was before, and the next start goes through the file as it does after a crash.
@@ -84,7 +86,7 @@ fn is_worth_it(database: &Database, length: u64, spared: u64) -> Result<bool, re
     let transaction = database.begin_write()?;
     let tried = {
         let meta = transaction.open_table(META)?;
-        meta.get(TRIED)?.map(|tried| tried.value())
+        meta.get(TOO_LONG)?.map(|tried| tried.value())
     };
     if tried.is_some_and(|tried| tried / 2 <= length) {
         transaction.abort()?;

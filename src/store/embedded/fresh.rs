@@ -27,8 +27,8 @@ const PAGES: usize = LAID_OUT + 8;
 /// The head up to there.
 const HEAD: usize = LAID_OUT + 20;
 
-/// Makes an empty file one that grows by so many bytes. Whatever happens in the middle of it, the file is empty or one without
-/// rows; then it grows as redb has it, and works all the same.
+/// Makes an empty file one that grows by so many bytes. Whatever happens in the middle of it, the file has no rows, and is what
+/// it would be without this; then it grows as redb has it, and works all the same.
 pub(super) fn make(
     builder: &Builder,
     file: impl Fn() -> io::Result<File>,

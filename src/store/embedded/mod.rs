@@ -766,6 +766,9 @@ mod tests {
         let killed = Disk::of(moments[moments.len() / 2].clone());
         let again = stop(&killed, killed.store()).await;
         assert!(again.len() < moments.len() / 2, "{}", again.len());
+        // Nor does the one after it, although that one got to its end.
+        let third = stop(&killed, killed.store()).await;
+        assert!(third.len() < moments.len() / 2, "{}", third.len());
         // One that did end is tried again when there is something to gain.
         let more = stop(&disk, half_empty(&disk).await).await;
         assert!(moments.len() / 2 < more.len(), "{}", more.len());

@@ -19,6 +19,7 @@ use redb::backends::FileBackend;
 use tracing::debug;
 
 use crate::store::embedded::closing::SPARED;
+use crate::store::embedded::closing::TOO_LONG;
 use crate::store::embedded::closing::TRIED;
 use crate::store::embedded::fresh;
 use crate::store::embedded::fresh::GROWTH;
@@ -143,9 +144,12 @@ fn prepare(database: &Database, crashed: bool) -> Result<u64, redb::Error> {
                 SCHEMA
             }
             Some(found) => {
-                // The last stop got to its end with it.
-                if found == SCHEMA && !crashed {
-                    meta.remove(TRIED)?;
+                if found == SCHEMA {
+                    let tried = meta.remove(TRIED)?.map(|tried| tried.value());
+                    // The last stop did not get to its end with it.
+                    if let Some(tried) = tried.filter(|_| crashed) {
+                        meta.insert(TOO_LONG, tried)?;
+                    }
                 }
                 found
             }

@@ -159,7 +159,15 @@ impl Drop for Proxy {
 fn program(dir: &Path, config: &Path) -> Command {
     let mut command = Command::new("sh");
     // What is said of somebody's own installation is not meant.
-    for name in ["LISTEN", "ADMIN_LISTEN", "STATE_DIR", "KILL", "LOG"] {
+    for name in [
+        "CONFIG",
+        "LISTEN",
+        "ADMIN_LISTEN",
+        "ADMIN_SOCKET",
+        "STATE_DIR",
+        "KILL",
+        "LOG",
+    ] {
         command.env_remove(format!("AUTHFERRY_{name}"));
     }
     command
