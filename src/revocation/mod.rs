@@ -20,6 +20,7 @@ mod made;
 mod notice;
 mod once;
 mod record;
+mod respelled;
 mod rested;
 mod standing;
 #[cfg(test)]

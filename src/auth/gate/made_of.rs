@@ -27,7 +27,7 @@ impl Gate {
         }
         let class = credential.class();
         let known = &self.deps.revocations;
-        match known.handed_out(token.expose(), asked.now).await {
+        match known.handed_out_as(token.expose(), asked.now).await {
             Ok(Found::Nothing) => Ok(marks),
             Ok(Found::Handed(handed)) => Ok(marks.and_handed(&handed)),
             Ok(Found::Lost) => Err(AuthError::refused(
