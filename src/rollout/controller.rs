@@ -191,12 +191,10 @@ fn by_kill(progress: &Progress, view: &View<'_>) -> Option<Transition> {
             let next = progress.moved(view.now, state, &why);
             return Some(Transition::stay(next, Trigger::Kill, why));
         }
+        KillPosition::Freeze | KillPosition::Deny if by_file => return None,
         KillPosition::Freeze | KillPosition::Deny => false,
         KillPosition::Legacy | KillPosition::Modern => true,
     };
-    if by_file && !moves {
-        return None;
-    }
     let why = format!("kill switch {}", view.kill);
     match progress.state {
         State::Draft | State::Completed => return None,
