@@ -461,6 +461,7 @@ pub(crate) fn limit(case: &Case) -> Duration {
             Some((Op::Store(_) | Op::Disk(_), _)) => 90,
             Some((
                 Op::Load(_)
+                | Op::Swap(swap::Op::Bleed)
                 | Op::Second(_)
                 | Op::Keys(keys::Op::Refetch)
                 | Op::Flood(flood::Op::Silent),
