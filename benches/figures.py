@@ -141,7 +141,7 @@ class Figures:
         whole = self.rested(proxy) / 1024
         # 40 MiB, and 40 KiB for each: 440 MiB with all of them.
         bound = 40 + round(400 * count / SOCKETS)
-        self.say(f"{SOCKETS:,} resting WebSockets, the whole process", bound, whole, "MiB", f"{whole:.0f} MiB" + (f" with {count:,}: there were no more descriptors" if count < SOCKETS else ""))
+        self.say(f"{count:,} resting WebSockets, the whole process", bound, whole, "MiB", f"{whole:.0f} MiB" + (f"; there were no descriptors for {SOCKETS:,}" if count < SOCKETS else ""))
         for stream in streams:
             stream.close()
         self.bench.stop(proxy.child)
