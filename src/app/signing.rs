@@ -91,7 +91,11 @@ pub(super) async fn withdraw(
     };
     process.revocations.revoke(asked).await.map_err(failed)?;
     let keys = ring.withdraw(&kid, actor, now).await;
-    keys.map_err(|error| RevokeFailure::Store(format!("the key is still published: {error}")))
+    keys.map_err(|error| {
+        RevokeFailure::Store(format!(
+            "the key may still be published, look at `authferry keys list`: {error}"
+        ))
+    })
 }
 
 /// Each next key is a record (`key_rotated`), and each that is taken out (`key_withdrawn`).

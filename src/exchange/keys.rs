@@ -65,8 +65,8 @@ pub(crate) enum RingError {
     /// There is no such key.
     #[error("no key that we make is called `{0}`; `authferry keys list` shows them")]
     Unknown(String),
-    /// The record of a rotation could not be written.
-    #[error("the rotation could not be recorded: {0}")]
+    /// The record of a key that comes or leaves could not be written.
+    #[error("the change of keys could not be recorded: {0}")]
     NotRecorded(String),
     /// Many rotations within the overlap.
     #[error("{MAX_KEYS} keys are published already; the oldest ends at {0}")]

@@ -70,7 +70,7 @@ mappings! {
         cohorts: Named<RawCohort>,
         /// Applications by name. Required.
         apps: Named<RawApp>,
-        /// Ways to turn a credential into the token that an upstream expects, by name.
+        /// Ways to turn a credential into the token that an upstream expects, by name. Where one asks a provider, or mints for one, tokens of that provider which name our registration, or nobody, are looked up in the store when they are first seen (503 while it does not answer), so that what was made ends with what it was made of.
         exchange: Named<RawExchange>,
         /// A token endpoint of our own. Without it there is none.
         token_endpoint: RawTokenEndpoint,
