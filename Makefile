@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: corpus need move interop drill test unit guards real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: bare corpus need move interop drill test unit guards real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 # What is said of somebody's own installation says nothing of those that are tested here.
 unexport AUTHFERRY_CONFIG AUTHFERRY_LISTEN AUTHFERRY_ADMIN_LISTEN AUTHFERRY_ADMIN_SOCKET AUTHFERRY_STATE_DIR AUTHFERRY_KILL AUTHFERRY_LOG
@@ -22,13 +22,17 @@ real:
 rules:
 	tests/real/rules
 
-ci: fmt lint deny corpus test
+ci: fmt lint bare deny corpus test
 
 fmt:
 	$(CARGO) fmt --check
 
 lint:
 	$(CARGO) clippy --all-targets --features real-servers,bench -- -D warnings
+
+# A build without LDAP compiles, and names what it lacks.
+bare:
+	$(CARGO) test --no-default-features --test config a_directory_needs_a_build
 
 # What takes longer than a landing may wait has its own target, which writes what it showed into a RESULTS.md, with day and
 # revision: commit that.

@@ -352,6 +352,36 @@ fn keys_in_a_module_need_a_build_that_can_use_one() {
     assert!(said.contains("`pkcs11` is not in this build"), "{said}");
 }
 
+#[cfg(not(feature = "ldap"))]
+#[test]
+fn a_directory_needs_a_build_that_can_ask_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("authferry.yaml");
+    let text = "version: 1
+providers:
+  old: { ldap: { url: \"ldaps://ad.corp.example:636\", user_dn: \"uid={username},dc=corp\" } }
+  sso:
+    session_probe:
+      owns: { cookies: [SSO], basic: true }
+      introspect: { url: \"https://sso.corp.example/validate\" }
+      authenticate: { ldap_bind: { url: \"ldaps://ad.corp.example:636\", user_dn: \"uid={username},dc=corp\" } }
+  new: { oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } } }
+apps:
+  crm: { hosts: [crm.corp.example], upstream: { url: \"http://127.0.0.1:8081\" } }
+rollout: { from: old, to: new, bucketing: { salt: a }, percent: 10 }
+";
+    fs::write(&file, text).unwrap();
+    let output = authferry(&["check", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output);
+    for (place, name) in [(":3:", "ldap"), (":8:", "ldap_bind")] {
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!("`{name}` is not in this build")));
+        assert!(line.is_some_and(|line| line.contains(place)), "{said}");
+    }
+}
+
 const ENDPOINT: &str = "version: 1
 providers:
   new: { oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } } }

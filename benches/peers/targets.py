@@ -107,12 +107,13 @@ def authferry(scenario, world, port, tls, binary):
         # The application gets a token of ours in place of each credential; it is kept like the verdict.
         mint = 'exchange:\n  ours: { mint: { issuer: "https://ferry.bench", audiences: [crm] } }\n'
         text = text.replace("identity:", mint + "identity:", 1).replace("    routes:\n", "    exchange: { always: ours }\n    routes:\n", 1)
-    if scenario.endswith(("-shadow", "-sample")):
-        # Everybody is looked at twice, as often as a configuration can say.
+    if scenario.endswith(("-shadow", "-sample", "-budget")):
+        # Everybody is looked at twice, as often as a configuration can say; or as often as the budget that is shipped allows.
         directory = 'authoritative: { claims: [uid] }, directory: { scim: { url: "http://127.0.0.1:@IDP@/scim", token: { file: @DIR@/client.secret } } } } }\nidentity:'
         text = text.replace("authoritative: { claims: [uid] } } }\nidentity:", directory, 1)
+        budget = "" if scenario.endswith("-budget") else "    budget: { rps: 10000, inflight: 1000, queue: 4096, timeout: 2s }\n"
         text += (
-            "shadow:\n  crm:\n    per_subject: 1s\n    budget: { rps: 10000, inflight: 1000, queue: 4096, timeout: 2s }\n"
+            "shadow:\n  crm:\n    per_subject: 1s\n" + budget +
             "    breaker: { failures: 10000, open_for: 1s }\n    oracles: [{ method: directory, credential: bearer }]\n"
         )
         if scenario.endswith("-sample"):

@@ -28,6 +28,8 @@ struct Section {
 struct Walk<'a> {
     definitions: &'a Map<String, Value>,
     sections: Vec<Section>,
+    /// The mappings that the walk is in.
+    within: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -57,13 +59,18 @@ impl Walk<'_> {
             .find(|section| section.name == name)
         {
             known.places.push(place.to_owned());
-            return;
+        } else {
+            self.sections.push(Section {
+                name: name.to_owned(),
+                places: vec![place.to_owned()],
+            });
         }
-        self.sections.push(Section {
-            name: name.to_owned(),
-            places: vec![place.to_owned()],
-        });
-        self.properties(definition, place);
+        // What stands in it stands there, too; one that stands in itself is told once.
+        if !self.within.iter().any(|outer| outer == name) {
+            self.within.push(name.to_owned());
+            self.properties(definition, place);
+            self.within.pop();
+        }
     }
 
     fn properties(&mut self, definition: &Value, place: &str) {
@@ -181,6 +188,7 @@ fn tables() -> String {
     let mut walk = Walk {
         definitions,
         sections: Vec::new(),
+        within: Vec::new(),
     };
     walk.properties(&schema, "");
     let mut text = format!("\n## The file\n\n{}", table(&schema, definitions));

@@ -62,7 +62,7 @@ mappings! {
         audience: At<String>,
         /// `sub` of the assertion, such as `{subject}`: how the provider finds its account. Required.
         subject: At<String>,
-        /// The life of the assertion, at most `5m`. Default `60s`.
+        /// The life of the assertion. From `1s` to `5m`. Default `60s`.
         ttl: At<Span>,
         /// The key that signs it, in PEM. Default: those of `secrets.signing`, published under `/.authferry/jwks.json`.
         key: RawSecretText,
@@ -100,7 +100,7 @@ mappings! {
         claims: Named<At<String>>,
         /// Further claims that are attributes as they are, lists too, as `claim: attribute`.
         attributes: Named<At<String>>,
-        /// The longest life, at most `1h`; a credential that ends earlier ends it. Default `5m`.
+        /// The longest life; a credential that ends earlier ends it. From `1s` to `1h`. Default `5m`.
         ttl: At<Span>,
         /// How we are named as the actor in `act`, and by `may_act` of presented tokens. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: we are not named.
         actor: At<String>,

@@ -63,7 +63,7 @@ mappings! {
         audiences: List<At<String>>,
         /// The most that its tokens may do; an exchanged one may never do more than the token it was made from. Default: nothing.
         scopes: List<At<String>>,
-        /// The longest life of its tokens. A token of a provider that lives longer is not handed on. Default `5m`, at most `1h`.
+        /// The longest life of its tokens. A token of a provider that lives longer is not handed on. From `10s` to `1h`. Default `5m`.
         max_life: At<Span>,
         /// Which tokens it may exchange (RFC 8693): `any` that the application takes, or those that name it, `addressed`: in `aud`, `azp` or `client_id`, by its name in `at` at the provider of the token; where it has none there, in `aud` alone, by its name here. Then it makes nothing of a token that it came by. Default `any`.
         subject_tokens: At<SubjectTokensWord>,
@@ -77,9 +77,9 @@ mappings! {
 
     /// Refresh tokens: each is good once, and stands for one of a provider, which nobody else sees.
     RawRefresh {
-        /// How long one and all that follow it live, whatever the provider allows. Default `30d`, at most `400d`.
+        /// How long one and all that follow it live, whatever the provider allows. From `1m` to `400d`. Default `30d`.
         max: At<Span>,
-        /// How long the one before the good one is forgiven, whose answer may have got lost. One that comes later was used by two: all of its family are over. Default `10s`, at most `1m`.
+        /// How long the one before the good one is forgiven, whose answer may have got lost. One that comes later was used by two: all of its family are over. At most `1m`. Default `10s`.
         grace: At<Span>,
         /// The provider whose own refresh tokens it may bring: each is taken once, and one of ours is given in its place.
         adopt: At<String>,

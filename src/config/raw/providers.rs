@@ -272,7 +272,7 @@ mappings! {
         cache: At<Span>,
         /// The issuer of its people. Default `urn:authferry:NAME`.
         issuer: At<String>,
-        /// As for `oidc`, over `username` and `groups`. Default: `subject: username`, `groups: groups`.
+        /// As for `oidc`, over `username` and `groups`. Default `{ subject: username, groups: groups }`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,
@@ -290,7 +290,7 @@ mappings! {
         header: At<String>,
         /// The issuer of its clients. Default `urn:authferry:NAME`.
         issuer: At<String>,
-        /// As for `oidc`, over `username` and `groups`. Default: `subject: username`, `groups: groups`.
+        /// As for `oidc`, over `username` and `groups`. Default `{ subject: username, groups: groups }`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,
@@ -306,7 +306,7 @@ mappings! {
         subject: At<CertificateNameWord>,
         /// The issuer of its clients. Default `urn:authferry:NAME`.
         issuer: At<String>,
-        /// As for `oidc`, over `subject` and the lists `san_dns`, `san_uri`, `san_email`, `common_name`, `organizational_unit`. Default: `subject: subject`.
+        /// As for `oidc`, over `subject` and the lists `san_dns`, `san_uri`, `san_email`, `common_name`, `organizational_unit`. Default `{ subject: subject }`.
         claims: Named<At<String>>,
         /// For which attributes it may speak when people are joined.
         authoritative: RawAuthoritative,

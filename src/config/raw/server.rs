@@ -64,7 +64,7 @@ mappings! {
         key: RawFile,
         /// Several certificates, chosen by server name (SNI), instead of `certificate` and `key`; the first is the default. Not reloaded.
         certificates: List<RawCertificate>,
-        /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Its files are read again when they change. Not reloaded.
+        /// Who is asked for a client certificate, by server name (SNI). A request for a host with another policy than its connection's is answered 421; nothing is resumed between them. Its files are read again when they change. For requests alone: operators have `server.admin.client_ca`. Not reloaded.
         client_certificates: List<RawClientCertificates>,
         /// Short for `client_certificates: [{ ca: … }]`: whoever has no certificate of these authorities is sent away. Not reloaded.
         client_ca: RawFile,
