@@ -30,7 +30,6 @@ pub(super) const OPENID: &[(&str, &str)] = &[
 pub(super) const LISTED: &[(&str, &str)] = &[("subject", "username"), ("groups", "groups")];
 
 /// The attributes of a directory entry (RFC 4519, RFC 4524) that we know.
-#[cfg(feature = "ldap")]
 pub(super) const DIRECTORY: &[(&str, &str)] = &[
     ("subject", "uid"),
     ("email", "mail"),

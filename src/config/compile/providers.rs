@@ -219,7 +219,6 @@ fn shared_keys(raw: &RawProvider) -> Option<(Common<'_>, bool, bool)> {
         let passwords = raw.owns.get().is_some_and(|owns| owns.basic.or(false));
         return Some((common!(raw, OPENID), !raw.login.is_absent(), passwords));
     }
-    #[cfg(feature = "ldap")]
     if let Some(raw) = raw.ldap.get() {
         return Some((common!(raw, claims::DIRECTORY), false, true));
     }

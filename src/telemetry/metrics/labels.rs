@@ -106,6 +106,7 @@ words! {
         /// A session of the old system.
         Probe = "probe",
         /// Somebody's password, at a directory (RFC 4511 §4.2).
+        #[cfg_attr(not(feature = "ldap"), expect(dead_code, reason = "only a directory is asked so"))]
         Bind = "bind",
         /// What it issued is to end (RFC 7009), or a session of the old system is.
         Revoke = "revoke",
