@@ -160,7 +160,7 @@ bench-instructions:
 .PHONY: bench-shadow
 bench-shadow:
 	$(CARGO) build --release
-	benches/shadow.py target/release/authferry $(if $(ROUNDS),--rounds $(ROUNDS))
+	benches/shadow.py target/release/authferry $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(UNBOUNDED),--unbounded)
 
 # Memory of connections that rest and of large bodies, what is added to the time of a request, how long a reload is in the way: five minutes.
 .PHONY: bench-figures
