@@ -21,6 +21,8 @@ class World:
 
     def __init__(self, directory, upstream, distinct=10_000, people=0):
         self.dir, self.upstream, self.distinct, self.people = pathlib.Path(directory), upstream, distinct, people
+        # Away from the files that a proxy watches.
+        (self.dir / "logs").mkdir()
         self.idp, self.idp_tls = free_port(), free_port()
         self.issuer = f"http://127.0.0.1:{self.idp}/old"
         self.keys = {"RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048), "ES256": ec.generate_private_key(ec.SECP256R1())}

@@ -1,12 +1,17 @@
 //! When the configuration is read again: the file system, SIGHUP, and now and then the clock.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use notify::EventKind;
 use notify::RecursiveMode;
 use notify::Watcher as _;
+use notify::event::ModifyKind;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing::error;
@@ -24,8 +29,11 @@ impl Reloader {
     /// Waits for the file system, SIGHUP and the clock; SIGUSR1 reopens the log.
     pub(super) async fn watch(self: Arc<Self>) {
         let notified = Arc::downgrade(&self);
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let ours = Arc::clone(&names);
         let tell = move |event: notify::Result<notify::Event>| {
-            let touches = event.is_ok_and(|e| !e.kind.is_access());
+            let ours = || ours.lock().unwrap_or_else(PoisonError::into_inner);
+            let touches = event.is_ok_and(|event| concerns(&event, &ours()));
             if let Some(reloader) = notified.upgrade().filter(|_| touches) {
                 reloader.look.notify_one();
             }
@@ -49,14 +57,20 @@ impl Reloader {
             seen = [0; 32];
         }
         loop {
+            let files = self.followed();
+            let directories = directories(&files);
+            *names.lock().unwrap_or_else(PoisonError::into_inner) = files
+                .iter()
+                .filter_map(|file| file.file_name().map(ToOwned::to_owned))
+                .collect();
             if let Some(watcher) = &mut watcher {
-                for directory in self.directories().difference(&watched) {
+                for directory in directories.difference(&watched) {
                     // The directory, because editors and Kubernetes replace the file itself.
                     if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
                         warn!(directory = %directory.display(), %error, "A directory is polled only.");
                     }
                 }
-                watched = self.directories();
+                watched = directories;
             }
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
@@ -89,8 +103,8 @@ impl Reloader {
         std::fs::read_to_string(&self.path).is_ok_and(|text| text == *self.settings().text)
     }
 
-    /// Directories of the file and of what it names; through symbolic links, the ones they stand in and lead to.
-    fn directories(&self) -> BTreeSet<PathBuf> {
+    /// The file and what it names; of symbolic links, themselves and what they lead to.
+    fn followed(&self) -> BTreeSet<PathBuf> {
         let state = self.state();
         let files = state.files.iter().chain([&self.path]);
         let pairs = self
@@ -104,11 +118,6 @@ impl Reloader {
         files
             .flat_map(|file| [Some(file.clone()), file.canonicalize().ok()])
             .flatten()
-            .filter_map(|file| match file.parent() {
-                Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-                Some(parent) => Some(parent.to_owned()),
-                None => None,
-            })
             .collect()
     }
 
@@ -130,5 +139,62 @@ impl Reloader {
         let mut out = [0; 32];
         out.copy_from_slice(context.finish().as_ref());
         out
+    }
+}
+
+/// The directories that files stand in.
+fn directories(files: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let parents = files.iter().filter_map(|file| file.parent());
+    parents
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_owned(),
+        })
+        .collect()
+}
+
+/// Whether a file of ours may say something else now. A log beside them is written to all the time; whatever is made, removed
+/// or renamed may be a link on the way to one.
+fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
+    let named = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
+    match event.kind {
+        EventKind::Access(_) => false,
+        // Without a path, events were lost.
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            event.paths.is_empty() || event.paths.iter().any(named)
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::Event;
+    use notify::event::AccessKind;
+    use notify::event::DataChange;
+    use notify::event::RenameMode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_beside_the_files_is_no_change_of_them() {
+        let names = BTreeSet::from([OsString::from("authferry.yaml"), OsString::from("tls.crt")]);
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let told = |kind, path: Option<&str>| {
+            let event = Event::new(kind);
+            let event = match path {
+                Some(path) => event.add_path(PathBuf::from(path)),
+                None => event,
+            };
+            concerns(&event, &names)
+        };
+        assert!(told(written, Some("/etc/authferry/authferry.yaml")));
+        assert!(told(written, Some("tls.crt")));
+        assert!(!told(written, Some("/etc/authferry/access.log")));
+        assert!(told(written, None));
+        // As Kubernetes does it.
+        assert!(told(renamed, Some("/etc/authferry/..data")));
+        assert!(!told(EventKind::Access(AccessKind::Any), Some("tls.crt")));
     }
 }
