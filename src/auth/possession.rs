@@ -24,8 +24,10 @@ use crate::auth::settings;
 use crate::clock::UnixTime;
 use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
-use crate::identity::ProviderId;
+use crate::identity::Identity;
+use crate::identity::Mark;
 use crate::identity::Refusal;
+use crate::identity::SubjectKey;
 use crate::identity::Thumbprint;
 use crate::rollout::AppId;
 use crate::rollout::BucketKey;
@@ -105,9 +107,10 @@ impl Possession {
         presented: &Presented<'_>,
         confirmation: Option<&Confirmation>,
         (facts, channel): (&Facts<'_>, &Channel<'_>),
-        provider: &ProviderId,
+        identity: &Identity,
         now: UnixTime,
     ) -> Result<(), AuthError> {
+        let provider = &identity.provider;
         let class = presented.class();
         let unproven = |refusal, flaw| AuthError::Unproven {
             refusal,
@@ -151,20 +154,23 @@ impl Possession {
         }
         let keep = self.settings.max_age + 2 * LEEWAY;
         let limit = (keep, self.settings.replay_entries);
-        match self.replays.first(&key, &proof, limit, now).await {
+        let whose = Mark::account(&identity.key);
+        let used = (&key, &proof);
+        match self.replays.first(whose, used, limit, now).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(unproven(Refusal::Replay, Flaw::Proof)),
             Err(error) => Err(AuthError::store(&error, class)),
         }
     }
 
-    /// The key that a client proves to hold with a request for a token (RFC 9449 §5); `Ok(None)`: it proves none.
+    /// The key that a client of ours proves to hold with a request for a token (RFC 9449 §5); `Ok(None)`: it proves none.
     ///
     /// # Errors
     ///
     /// [`NotProven`].
     pub(crate) async fn of_request(
         &self,
+        client: &SubjectKey,
         headers: &HeaderMap,
         (facts, channel): (&Facts<'_>, &Channel<'_>),
         now: UnixTime,
@@ -194,7 +200,9 @@ impl Possession {
         }
         let keep = self.settings.max_age + 2 * LEEWAY;
         let limit = (keep, self.settings.replay_entries);
-        match self.replays.first(&key, &proof, limit, now).await {
+        let whose = Mark::account(client);
+        let used = (&key, &proof);
+        match self.replays.first(whose, used, limit, now).await {
             Ok(true) => Ok(Some(key)),
             Ok(false) => Err(NotProven::Proof),
             Err(_) => Err(NotProven::Store),

@@ -1,5 +1,6 @@
 //! Proofs of possession and assertions of clients that have been used: what comes a second time is refused, also by another instance.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 use crate::clock::UnixTime;
+use crate::identity::Mark;
 use crate::identity::Thumbprint;
 use crate::store::Expect;
 use crate::store::Key;
@@ -45,22 +47,49 @@ pub(crate) struct Replays {
 #[derive(Debug, Default)]
 struct Written {
     window: u64,
-    now: usize,
-    before: usize,
+    now: Count,
+    before: Count,
+}
+
+/// How many were written, in all and by whom.
+#[derive(Debug, Default)]
+struct Count {
+    all: usize,
+    of: HashMap<Mark, usize>,
+}
+
+/// There is no room for one more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Full {
+    /// For nobody.
+    All,
+    /// For whoever has as many as are left for all others.
+    Own,
 }
 
 impl Written {
-    /// Counts one more, unless there are `limit` that may still be kept.
-    fn one_more(&mut self, window: u64, limit: usize) -> bool {
+    /// Counts one more of `whose`, unless there are `limit` that may still be kept, or no more room is left than they have
+    /// themselves: whoever makes many proofs shuts out nobody else.
+    fn one_more(&mut self, whose: Mark, window: u64, limit: usize) -> Result<(), Full> {
         // A proof that was dated by a clock that is a little behind counts where the others do.
         if self.window < window {
             let next = window == self.window + 1;
-            self.before = if next { self.now } else { 0 };
-            (self.window, self.now) = (window, 0);
+            let last = std::mem::take(&mut self.now);
+            self.before = if next { last } else { Count::default() };
+            self.window = window;
         }
-        let room = self.now + self.before < limit;
-        self.now += usize::from(room);
-        room
+        let left = limit.saturating_sub(self.now.all + self.before.all);
+        if left == 0 {
+            return Err(Full::All);
+        }
+        let own = self.now.of.entry(whose).or_default();
+        let before = self.before.of.get(&whose).copied().unwrap_or_default();
+        if left <= *own + before {
+            return Err(Full::Own);
+        }
+        *own += 1;
+        self.now.all += 1;
+        Ok(())
     }
 }
 
@@ -80,23 +109,30 @@ impl Replays {
         drop(self.whole.since(now).await);
     }
 
-    /// Whether a proof comes for the first time; from now on it does not.
+    /// Whether a proof of `whose` comes for the first time; from now on it does not.
     pub(super) async fn first(
         &self,
-        key: &Thumbprint,
-        proof: &token::Proof,
+        whose: Mark,
+        (key, proof): (&Thumbprint, &token::Proof),
         (keep, limit): (Duration, usize),
         now: UnixTime,
     ) -> Result<bool, StoreError> {
         let window = now.as_secs() / keep.as_secs().max(1);
         let counted = {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.one_more(window, limit)
+            written.one_more(whose, window, limit)
         };
-        if !counted {
-            return Err(StoreError::Unavailable(format!(
-                "{limit} proofs are remembered, which is the most"
-            )));
+        match counted {
+            Ok(()) => {}
+            Err(Full::All) => {
+                let words = format!("{limit} proofs are remembered, which is the most");
+                return Err(StoreError::Unavailable(words));
+            }
+            Err(Full::Own) => {
+                let words =
+                    "one account or client has used as many proofs as are left for all others";
+                return Err(StoreError::Unavailable(words.to_owned()));
+            }
         }
         let row = row(key, &proof.jti);
         let row = Key {
@@ -185,6 +221,38 @@ mod tests {
 
     fn at(seconds: u64) -> UnixTime {
         NOW + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn whoever_makes_many_proofs_leaves_as_many_to_others() {
+        let (one, two, three) = (
+            Mark::sid("i", "1"),
+            Mark::sid("i", "2"),
+            Mark::sid("i", "3"),
+        );
+        let mut written = Written::default();
+        let taken = |written: &mut Written, whose, window| {
+            let mut all = 0;
+            loop {
+                match written.one_more(whose, window, 100) {
+                    Ok(()) => all += 1,
+                    Err(full) => return (all, full),
+                }
+            }
+        };
+        assert_eq!(taken(&mut written, one, 7), (50, Full::Own));
+        assert_eq!(taken(&mut written, two, 7), (25, Full::Own));
+        // What is kept of the window before counts, for all and for each.
+        assert_eq!(taken(&mut written, one, 8), (0, Full::Own));
+        assert_eq!(taken(&mut written, three, 8), (13, Full::Own));
+        // Of the one before that nothing is left.
+        assert_eq!(taken(&mut written, one, 9), (44, Full::Own));
+        assert_eq!(taken(&mut written, one, 11), (50, Full::Own));
+        for n in 0..50 {
+            let other = Mark::sid("j", &n.to_string());
+            assert_eq!(written.one_more(other, 11, 100), Ok(()));
+        }
+        assert_eq!(taken(&mut written, three, 11), (0, Full::All));
     }
 
     #[test]

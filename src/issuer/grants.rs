@@ -84,7 +84,7 @@ impl Issuer {
         }
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
-        let proven = self.key_of(call).await?;
+        let proven = self.key_of(call, client).await?;
         match grant {
             Grant::TokenExchange => {
                 let audience = Self::audience(client, &form)?;
@@ -137,10 +137,13 @@ impl Issuer {
     }
 
     /// The key that a client has proved to hold with its request (RFC 9449 §5): what it gets is bound to it, or nothing is given.
-    async fn key_of(&self, call: &Call<'_>) -> Result<Option<Thumbprint>, Not> {
+    async fn key_of(&self, call: &Call<'_>, client: &Client) -> Result<Option<Thumbprint>, Not> {
         let possession = call.gate.possession();
         let way = (&call.facts, &call.channel);
-        let proven = possession.of_request(call.headers, way, call.now).await;
+        let account = self.account(client);
+        let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
+        let proven = possession.of_request(&account, call.headers, way, call.now);
+        let proven = proven.await;
         proven.map_err(|why| match why {
             NotProven::Proof => Not::Denied(Denied::InvalidDpopProof, "pop_failed"),
             NotProven::Nonce => Not::Denied(Denied::UseDpopNonce, "pop_failed"),

@@ -111,7 +111,7 @@ impl Gate {
             let way = (asked.facts, asked.channel);
             let possession = &self.deps.possession;
             possession
-                .check(presented, bound, way, provider, asked.now)
+                .check(presented, bound, way, identity, asked.now)
                 .await?;
         }
         let joined = self.deps.joiner.join(identity, asked.now).await;

@@ -163,7 +163,7 @@ impl Gate {
         let bound = admitted.confirmation();
         self.deps
             .possession
-            .check(presented, bound, way, admitted.provider(), now)
+            .check(presented, bound, way, admitted.identity(), now)
             .await
     }
 

@@ -246,7 +246,7 @@ async fn what_may_have_been_used_before_the_memory_was_lost_is_refused() {
 #[tokio::test]
 async fn what_is_remembered_has_a_bound() {
     let (mut world, client) = (World::canary(), Client::new());
-    world.possession.replay_entries = 4;
+    world.possession.replay_entries = 8;
     bound(&world, to_key(&client));
     // Each is asked for twice by the helper.
     for (jti, seconds, expected) in [
@@ -258,6 +258,23 @@ async fn what_is_remembered_has_a_bound() {
         let iat = json!({ "iat": at(seconds).as_secs() });
         let proof = client.proof(jti, &alice(), &iat);
         let said = with_proof(&world, &proof, at(seconds)).await;
+        assert_eq!(said, expected, "{jti}");
+    }
+    // Whoever makes many proofs shuts out nobody else.
+    let bob = token("https://new.idp.test", "bob");
+    let authorization = format!("DPoP {bob}");
+    for (subject, jti, expected) in [
+        (alice(), "e", "ok"),
+        (alice(), "f", "unavailable: connect"),
+        (bob.clone(), "g", "ok"),
+    ] {
+        let proof = client.proof(jti, &subject, &json!({ "iat": at(200).as_secs() }));
+        let said = if subject == bob {
+            let fields = [("authorization", authorization.as_str()), ("dpop", &proof)];
+            judged(&world, &fields, at(200)).await
+        } else {
+            with_proof(&world, &proof, at(200)).await
+        };
         assert_eq!(said, expected, "{jti}");
     }
 }

@@ -84,7 +84,7 @@ mappings! {
         require_nonce: At<bool>,
         /// How long a nonce is good. From `10s` to `1h`. Default `5m`.
         nonce_life: At<Span>,
-        /// How many used proofs are remembered, in the store of `sessions`; with more, proofs are answered 503. From 1000 to 1000000. Default `500000`.
+        /// How many used proofs are remembered, in the store of `sessions`; with more, proofs are answered 503. Of those, no account (at our token endpoint, no client) has more than are left for all others: half, where nobody else comes. From 1000 to 1000000. Default `500000`.
         replay_entries: At<Whole>,
     }
 
