@@ -82,6 +82,10 @@ impl Issuer {
             self.anomaly(&client.settings.id, "unusual_grant");
             return Err(Not::Denied(Denied::UnauthorizedClient, "grant_type"));
         }
+        let (habits, id) = (&self.deps.habits, &client.settings.id);
+        if !client.settings.public && habits.uses_another_grant(id, grant, call.now).await {
+            self.anomaly(id, "unusual_grant");
+        }
         let scopes = scopes(&form)?;
         let side = self.side(call, client)?;
         let proven = self.key_of(call, client).await?;

@@ -1,7 +1,8 @@
-//! What a client does usually: from which kind of network it comes, and how often it is refused or gives tokens back.
+//! What a client does usually: from which kind of network it comes, by which grants it has tokens, and how often it is refused
+//! or gives tokens back.
 //!
-//! One for the process, so that a reload forgets nothing; from where a client comes stands in the store too, so that neither
-//! a restart does, and all instances know the same.
+//! One for the process, so that a reload forgets nothing; from where a client comes, and its grants, stand in the store too, so
+//! that neither a restart does, and all instances know the same.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,15 +16,19 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 use crate::clock::UnixTime;
+use crate::issuer::settings::Grant;
 use crate::store::Expect;
 use crate::store::Key;
 use crate::store::Store;
 
-/// The table of where clients come from.
+/// The table of where clients come from, and how they have tokens.
 const TABLE: &str = "client_habit";
 
-/// For so long after a new kind of network was seen.
+/// For so long after something new was seen.
 const KEPT: Duration = Duration::from_hours(400 * 24);
+
+/// Whoever is here for less than this has no habits yet: what they do for the first time is no news.
+const SETTLED: Duration = Duration::from_hours(7 * 24);
 
 /// How often a row is tried that others get ahead of.
 const TRIES: usize = 4;
@@ -41,8 +46,33 @@ pub(crate) struct Habits {
 struct Habit {
     /// The families of addresses that it has come from: 1 for IPv4, 2 for IPv6.
     seen_from: u8,
+    /// The grants that it has used, as bits.
+    grants: u8,
     refused: Spike,
     given_back: Spike,
+}
+
+/// What a client did before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// As bits.
+    did: u8,
+    /// Since when; `None`: an earlier version has noted it.
+    since: Option<UnixTime>,
+}
+
+impl Before {
+    fn read(value: &[u8]) -> Self {
+        let (did, since) = value.split_first().unwrap_or((&0, &[]));
+        let since: Option<[u8; 8]> = since.try_into().ok();
+        let since = since.map(|since| UnixTime::from_millis(u64::from_be_bytes(since)));
+        Self { did: *did, since }
+    }
+
+    fn written(did: u8, since: UnixTime) -> Vec<u8> {
+        let since = since.as_millis().to_be_bytes();
+        [did].into_iter().chain(since).collect()
+    }
 }
 
 /// How often something happened in a minute.
@@ -89,29 +119,59 @@ impl Habits {
         if known & family != 0 {
             return false;
         }
-        let before = self.seen_before(client, family, now).await;
+        let row = digest::digest(&digest::SHA256, client.as_bytes());
+        let before = self.seen_before(row.as_ref(), family, now).await;
         // While the store is away, what this process knows.
-        let before = before.unwrap_or(known);
+        let before = before.map_or(known, |before| before.did);
         self.habit(client, |habit| habit.seen_from |= before | family);
         before != 0 && before & family == 0
     }
 
-    /// From where it has come before, as the store says, which is told of `family`. `None`: it says nothing.
-    async fn seen_before(&self, client: &str, family: u8, now: UnixTime) -> Option<u8> {
-        let digest = digest::digest(&digest::SHA256, client.as_bytes());
+    /// Whether a client asks by another grant than ever before, though it has asked by others for a week: it may be somebody else.
+    /// Whoever renews has had a token by another one before.
+    pub(super) async fn uses_another_grant(
+        &self,
+        client: &str,
+        grant: Grant,
+        now: UnixTime,
+    ) -> bool {
+        let bit = match grant {
+            Grant::TokenExchange => 1,
+            Grant::ClientCredentials => 2,
+            Grant::DeviceCode => 4,
+            Grant::RefreshToken => return false,
+        };
+        if self.habit(client, |habit| habit.grants) & bit != 0 {
+            return false;
+        }
+        let mut row = digest::Context::new(&digest::SHA256);
+        row.update(b"authferry/grants/v1\0");
+        row.update(client.as_bytes());
+        let row = row.finish();
+        // While the store is away nobody knows.
+        let Some(before) = self.seen_before(row.as_ref(), bit, now).await else {
+            return false;
+        };
+        self.habit(client, |habit| habit.grants |= before.did | bit);
+        let settled = before.since.is_some_and(|since| since + SETTLED <= now);
+        settled && before.did != 0 && before.did & bit == 0
+    }
+
+    /// What is noted in `row`, as the store says, which is told of `bit`. `None`: it says nothing.
+    async fn seen_before(&self, row: &[u8], bit: u8, now: UnixTime) -> Option<Before> {
         let key = Key {
             table: TABLE,
-            key: digest.as_ref(),
+            key: row,
         };
         for _ in 0..TRIES {
             let row = self.store.get(key, now).await.ok()?;
-            let before = row.as_ref().and_then(|row| row.value.first().copied());
+            let before = row.as_ref().map(|row| Before::read(&row.value));
             let before = before.unwrap_or_default();
-            if before & family != 0 {
+            if before.did & bit != 0 {
                 return Some(before);
             }
             let expect = row.map_or(Expect::Absent, |row| Expect::Version(row.version));
-            let value = [before | family];
+            let value = Before::written(before.did | bit, before.since.unwrap_or(now));
             let ends = now + KEPT;
             let store = &self.store;
             if store
@@ -189,6 +249,36 @@ mod tests {
         assert!(!comes(&alone, "192.0.2.7").await);
         assert!(comes(&alone, "2001:db8::7").await);
         assert!(!comes(&a, "2001:db8::7").await);
+    }
+
+    /// A client that is new here tries what it may; one that has done the same for a week does something else.
+    #[tokio::test]
+    async fn another_grant_is_news_once_and_of_a_client_that_has_been_here_for_long() {
+        let store = Arc::new(FakeStore::default());
+        let instance = || Habits::new(Arc::clone(&store) as Arc<dyn Store>);
+        let (a, b) = (instance(), instance());
+        let week = NOW + SETTLED;
+        let uses =
+            async |at: &Habits, client, grant, now| at.uses_another_grant(client, grant, now).await;
+        assert!(!uses(&a, "c", Grant::TokenExchange, NOW).await);
+        assert!(
+            !uses(&b, "c", Grant::DeviceCode, NOW).await,
+            "it is new here"
+        );
+        assert!(!uses(&b, "c", Grant::DeviceCode, week).await);
+        assert!(!uses(&b, "c", Grant::RefreshToken, week).await);
+        let early = week - Duration::from_secs(1);
+        assert!(!uses(&a, "d", Grant::TokenExchange, NOW).await);
+        assert!(!uses(&a, "d", Grant::DeviceCode, early).await);
+        assert!(uses(&a, "c", Grant::ClientCredentials, week).await);
+        for known in [&a, &b, &instance()] {
+            assert!(!uses(known, "c", Grant::ClientCredentials, week).await);
+        }
+        // What nobody can ask is no news, and is asked again.
+        store.away.store(true, Ordering::SeqCst);
+        assert!(!uses(&b, "d", Grant::ClientCredentials, week).await);
+        store.away.store(false, Ordering::SeqCst);
+        assert!(uses(&b, "d", Grant::ClientCredentials, week).await);
     }
 
     #[test]
