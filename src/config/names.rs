@@ -32,6 +32,12 @@ pub(crate) fn did_you_mean<'a>(
         .map(|(_, name)| name)
 }
 
+/// Whether a name differs from another by one edit that is no number: what is numbered is called alike.
+pub(crate) fn is_a_slip(name: &str, other: &str) -> bool {
+    let letters = |name: &str| -> String { name.chars().filter(|c| !c.is_numeric()).collect() };
+    distance(name, other) == 1 && letters(name) != letters(other)
+}
+
 /// The number of edits (Levenshtein, with swapped neighbours as one) between two names; long names never match.
 fn distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());

@@ -50,6 +50,10 @@ pub(super) struct Context<'a> {
     pub(super) signed_cookies: Vec<At<String>>,
     /// Classes of assurance, the weakest first.
     pub(super) assurance: Vec<Box<str>>,
+    /// Scopes that somebody is given, or asks for.
+    pub(super) scopes: HashSet<String>,
+    /// Those that routes ask of whoever comes.
+    pub(super) required_scopes: Vec<At<String>>,
 }
 
 impl<'a> Context<'a> {
@@ -67,6 +71,8 @@ impl<'a> Context<'a> {
             apps: names(raw.apps.get().map(|named| named.names().collect())),
             exchanges: names(raw.exchange.get().map(|named| named.names().collect())),
             assurance: Vec::new(),
+            scopes: HashSet::new(),
+            required_scopes: Vec::new(),
             signed_cookies: Vec::new(),
             countries: raw
                 .server

@@ -13,6 +13,7 @@ use crate::config::compile::client;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Provider;
+use crate::config::compile::roles;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::raw::BindingWord;
@@ -298,19 +299,14 @@ fn scopes(context: &mut Context<'_>, field: &Field<RawScopeRules>) -> ScopeRules
             ..ScopeRules::default()
         };
     };
-    let map = raw.map.get().into_iter().flat_map(|named| named.readable());
-    let map = map
-        .map(|(from, to)| (Box::from(from.value.as_str()), Box::from(to.value.as_str())))
-        .collect();
-    let listed = raw.grant.get().into_iter().chain(raw.harmless.get());
-    for at in listed.flat_map(|list| &list.items) {
-        if at.value.contains(char::is_whitespace) {
-            context
-                .report
-                .error(at.mark, format!("`{}` is not one scope", at.value))
-                .value(&at.value)
-                .hint("one scope per item");
-        }
+    roles::scopes(context, raw.grant.get());
+    roles::scopes(context, raw.harmless.get());
+    let named = raw.map.get().into_iter().flat_map(|named| named.readable());
+    let mut map = Vec::new();
+    for (from, to) in named {
+        roles::scope(context, from);
+        roles::scope(context, to);
+        map.push((Box::from(from.value.as_str()), Box::from(to.value.as_str())));
     }
     ScopeRules {
         grants: texts(raw.grant.get()),

@@ -10,6 +10,7 @@ use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Kind;
 use crate::config::compile::providers::whole;
+use crate::config::compile::roles;
 use crate::config::compile::tokens;
 use crate::config::compile::tokens::own_issuer;
 use crate::config::compile::tokens::texts;
@@ -235,20 +236,7 @@ fn scopes(context: &mut Context<'_>, raw: &RawOidc) -> Vec<Box<str>> {
     let Some(list) = raw.scopes.get() else {
         return vec!["openid".into()];
     };
-    for at in &list.items {
-        // RFC 6749 §3.3: %x21 / %x23-5B / %x5D-7E.
-        if !at
-            .value
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
-        {
-            context
-                .report
-                .error(at.mark, format!("`{}` is not one scope", at.value))
-                .value(&at.value)
-                .hint("one scope per item");
-        }
-    }
+    roles::scopes(context, Some(list));
     if !list.items.iter().any(|at| at.value == "openid") {
         context
             .report

@@ -101,6 +101,7 @@ pub(super) fn compile(raw: &RawConfig, source: &Source, report: Report) -> Outco
     let mut context = Context::new(raw, source, report);
     let draft = settings(&mut context, raw);
     people::unused(&mut context, raw);
+    roles::misspelt_scopes(&mut context);
     let Context {
         report,
         mut files,

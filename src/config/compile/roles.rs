@@ -6,6 +6,7 @@ use crate::auth::settings::RoleMap;
 use crate::config::compile::context::Context;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::tokens::texts;
+use crate::config::names::is_a_slip;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawRoles;
 use crate::config::raw::Unmatched;
@@ -25,13 +26,57 @@ pub(super) fn is_scope(text: &str) -> bool {
 /// Reports what is no scope.
 pub(super) fn scopes(context: &mut Context<'_>, list: Option<&List<At<String>>>) {
     for at in list.map_or(&[][..], |list| &list.items) {
-        if !is_scope(&at.value) {
+        scope(context, at);
+    }
+}
+
+/// The same of those that a route asks for.
+pub(super) fn required_scopes(context: &mut Context<'_>, list: Option<&List<At<String>>>) {
+    for at in list.map_or(&[][..], |list| &list.items) {
+        is_one(context, at);
+        context.required_scopes.push(at.clone());
+    }
+}
+
+/// Reports scopes that a route asks for and nobody here is given, if they are like one that is: tokens of providers may say more
+/// than the file does.
+pub(super) fn misspelt_scopes(context: &mut Context<'_>) {
+    // Whatever names them may be what could not be read.
+    if context.report.refuses() {
+        return;
+    }
+    for at in std::mem::take(&mut context.required_scopes) {
+        if context.scopes.contains(&at.value) {
+            continue;
+        }
+        let meant = context.scopes.iter();
+        let meant = meant.filter(|known| is_a_slip(&at.value, known)).min();
+        if let Some(meant) = meant.cloned() {
             context
                 .report
-                .error(at.mark, format!("`{}` is no scope", at.value))
+                .warning(
+                    at.mark,
+                    format!("nobody here is given the scope `{}`", at.value),
+                )
                 .value(&at.value)
-                .hint("visible ASCII without spaces, quotes and backslashes (RFC 6749 §3.3); several are a list");
+                .hint(format!("did you mean `{meant}`?"));
         }
+    }
+}
+
+/// The same of one.
+pub(super) fn scope(context: &mut Context<'_>, at: &At<String>) {
+    is_one(context, at);
+    context.scopes.insert(at.value.clone());
+}
+
+fn is_one(context: &mut Context<'_>, at: &At<String>) {
+    if !is_scope(&at.value) {
+        context
+            .report
+            .error(at.mark, format!("`{}` is no scope", at.value))
+            .value(&at.value)
+            .hint("visible ASCII without spaces, quotes and backslashes (RFC 6749 §3.3); several are a list");
     }
 }
 

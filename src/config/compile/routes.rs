@@ -8,7 +8,7 @@ use crate::config::compile::address::networks;
 use crate::config::compile::address::path_pattern;
 use crate::config::compile::context::Context;
 use crate::config::compile::roles::is_scope;
-use crate::config::compile::roles::scopes;
+use crate::config::compile::roles::required_scopes;
 use crate::config::compile::tokens::span;
 use crate::config::compile::tokens::texts;
 use crate::config::compile::upgrades::upgrades;
@@ -234,7 +234,7 @@ fn require_of(context: &mut Context<'_>, raw: &RawRequire, access: Access) -> Re
         Duration::from_secs(30 * 24 * 3_600),
         "from `10s` to `30d`",
     );
-    scopes(context, raw.scopes.get());
+    required_scopes(context, raw.scopes.get());
     let classes = acr(context, &raw.acr);
     let claims = raw.claims.get().into_iter().flat_map(|named| {
         let pair = |(name, value): (&At<String>, &At<String>)| {
