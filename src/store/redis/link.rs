@@ -121,15 +121,18 @@ impl Link {
         );
     }
 
-    /// Whether the present connection answers.
-    async fn answers(&self) -> bool {
+    /// Whether the present connection answers, and why not.
+    async fn answers(&self) -> Result<(), StoreError> {
         let connection = self.connection.borrow().clone();
         let Some(mut connection) = connection else {
-            return false;
+            return Err(StoreError::Unreachable(String::from("no connection")));
         };
         let ping = redis::cmd("PING");
         let asked = ping.query_async::<()>(&mut connection);
-        matches!(timeout(CALL, asked).await, Ok(Ok(())))
+        match timeout(CALL, asked).await {
+            Ok(answer) => answer.map_err(|error| told(&error)),
+            Err(_) => Err(StoreError::Timeout),
+        }
     }
 
     async fn connect(&self) -> Result<(), StoreError> {
@@ -145,21 +148,20 @@ impl Link {
             Err(_) => return Err(StoreError::Timeout),
         };
         self.connection.send_replace(Some(connection));
-        if self.answers().await {
-            if self.circuit.closes() {
-                self.metrics.store_circuit(false);
-                info!("The store is back.");
-            }
-            Ok(())
-        } else {
+        if let Err(error) = self.answers().await {
             self.connection.send_replace(None);
-            Err(StoreError::Timeout)
+            return Err(error);
         }
+        if self.circuit.closes() {
+            self.metrics.store_circuit(false);
+            info!("The store is back.");
+        }
+        Ok(())
     }
 
     /// One look: a connection that does not answer is replaced; `false`: there is none.
     async fn look(&self) -> bool {
-        if self.answers().await {
+        if self.answers().await.is_ok() {
             if self.circuit.closes() {
                 self.metrics.store_circuit(false);
                 info!("The store is back.");

@@ -375,12 +375,19 @@ async fn the_password_of_the_acl_user_opens_and_another_is_named_as_the_reason()
         .unwrap();
     assert_eq!(store.scan("t", b"", 9, NOW).await.unwrap().len(), 1);
     assert_eq!(store.sweep(LATER).await.unwrap(), 1);
-    let metrics = metrics();
-    let store = open(&with("wrong"), &metrics);
-    until(&store, Sight::Away).await;
-    assert!(store.get(key(b"k"), NOW).await.is_err());
-    let named = r#"authferry_store_errors_total{operation="connect",reason="denied"}"#;
-    assert!(metrics.render().unwrap().contains(named));
+    // Another password, and none.
+    for settings in [with("wrong"), server.settings()] {
+        let metrics = metrics();
+        let store = open(&settings, &metrics);
+        until(&store, Sight::Away).await;
+        assert!(store.get(key(b"k"), NOW).await.is_err());
+        let named = r#"authferry_store_errors_total{operation="connect",reason="denied"}"#;
+        let began = Instant::now();
+        while !metrics.render().unwrap().contains(named) {
+            assert!(began.elapsed() < PATIENCE, "never {named}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[tokio::test]
