@@ -1,5 +1,5 @@
-"""Rows about beginnings and ends: connections that end while somebody uses them, the end of the process under load, and
-configurations that it must not begin with.
+"""Rows about beginnings and ends: connections that end while somebody uses them, certificates that come to their end, the end of the
+process under load, and configurations that it must not begin with.
 """
 import asyncio
 import base64
@@ -10,6 +10,7 @@ import pathlib
 import random
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import time
 
 import mixed
 import world
-from people import Skip
+from ground import Skip
 from world import ROOT, Echo, Proxy, Server, ask, bearer
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -385,3 +386,46 @@ def row_23():
 
 if __name__ == "__main__":
     serve_idle()
+
+
+def row_25():
+    """Certificates that end in 40 days, in 13 and in one: what the program says of each is what the alerts that come with it go by, in Prometheus' own hands."""
+    if not shutil.which("promtool"):
+        raise Skip("no promtool")
+    said, good = [], True
+    chain, key = world.certificates()
+    series = "authferry_certificate_expiry_timestamp_seconds{"
+    with Proxy(f"http://127.0.0.1:{mixed.free()}", routes="[{ path: /*, access: public }]") as proxy:
+        own = proxy.dir / "own.pem"
+        shutil.copyfile(chain, own)
+        proxy.config.write_text(proxy.config.read_text().replace(str(chain), str(own)))
+        proxy.stop()
+        proxy.start()
+        for days, expected in ((40, []), (13, ["AuthferryCertificateExpires"]), (1, ["AuthferryCertificateExpires", "AuthferryCertificateExpiresNow"])):
+            beside, before = own.with_suffix(".new"), proxy.metric(series)
+            words = ["x509", "-req", "-in", world.WORK / "tls.csr", "-CA", world.WORK / "ca.pem", "-CAkey", world.WORK / "ca.key", "-CAcreateserial", "-days", days, "-extfile", world.WORK / "ext", "-out", beside]
+            code, why = world.sh("openssl", *words)
+            assert code == 0, why
+            beside.rename(own)
+            start = time.time()
+            while (ends := proxy.metric(series)) == before and time.time() - start < 10:
+                time.sleep(0.05)
+            took, left = time.time() - start, ends - time.time()
+            good &= took < 5 and abs(left - days * 86_400) < 60
+            # Rules are tested from the beginning of time on.
+            samples = "".join(f"\n          - {{ labels: '{{alertname=\"{name}\"}}', value: 1 }}" for name in expected) or " []"
+            test = proxy.dir / "alerts.yaml"
+            test.write_text(f"""rule_files: ["{ROOT}/deploy/alerts.yaml"]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series: [{{ series: '{series}job="authferry", instance="a", certificate="own.pem"}}', values: '{left:.0f}x20' }}]
+    promql_expr_test:
+      - expr: count by (alertname) (ALERTS{{alertname=~"AuthferryCertificate.*", alertstate="firing"}})
+        eval_time: 15m
+        exp_samples:{samples}
+""")
+            code, why = world.sh("promtool", "test", "rules", test)
+            good &= code == 0
+            said.append(f"{days} days: said after {took:.1f} s, {', '.join(expected) or 'no alert'}" + ("" if code == 0 else f" IS NOT SO: {why[-300:]}"))
+    return good, "; ".join(said)

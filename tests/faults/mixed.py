@@ -25,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[0] / "suites"), str(HERE.parents[0])]
 import provider
 import world
+from ground import Ground
 from world import ROOT, Proxy, ask
 
 PEOPLE = [f"user{n:02}" for n in range(40)]
@@ -45,9 +46,11 @@ PROMISED = {
     "upstream": _UPSTREAM, "upstream-hangs": _UPSTREAM,
     "kill": _SELF, "term": _SELF,
     "reload": (set(), 0), "garbage": (set(), 0),
+    # What an instance stands on: it has what it needs in memory, and each of these alone is noticed by nobody.
+    "disk": (set(), 0), "names": (set(), 0), "clock": (set(), 0),
 }
 # What concerns one instance alone.
-ALONE = ("kill", "term", "redis-cut")
+ALONE = ("kill", "term", "redis-cut", *Ground.KINDS)
 # In these an instance hears nothing of what another one ended.
 DEAF = {"redis", "redis-hangs", "redis-cut"}
 # In these the answer to a refresh may get lost, so that its token has to be presented again.
@@ -162,8 +165,9 @@ class Wire(Server):
 class Own(Proxy):
     """An instance; those of one load share keys and Redis."""
 
-    def __init__(self, shared, redis, old, new, back, patience):
-        self.dir, self.wrap = pathlib.Path(tempfile.mkdtemp(dir=world.WORK)), FIRST
+    def __init__(self, shared, redis, old, new, back, patience, ground=None):
+        self.dir, self.wrap = pathlib.Path(tempfile.mkdtemp(dir=world.WORK)), (*FIRST, *ground.wrap) if ground else FIRST
+        state, to = (ground.disk.path, f"http://app-upstream.example:{back.port}") if ground else (self.dir / "state", back.url)
         chain, key = world.certificates()
         if not (shared / "key-1").exists():
             (shared / "secret").write_text("client-secret-of-the-load-0123456789")
@@ -180,7 +184,7 @@ server:
     - {{ listen: 127.0.0.1:0, tls: {{ certificate: {{ file: {chain} }}, key: {{ file: {key} }} }} }}
     - {{ listen: 127.0.0.1:0 }}
   admin: {{ listen: 127.0.0.1:0, token: {{ file: {shared}/admin }} }}
-  state_dir: {self.dir}/state
+  state_dir: {state}
   drain: {{ announce: 1s, timeout: 5s }}
 telemetry: {{ access_log: {{ file: /dev/null }} }}
 secrets: {{ bucket_key: {{ file: {shared}/key-1 }}, session_keys: [{{ file: {shared}/key-2 }}] }}
@@ -194,15 +198,15 @@ identity: {{ canonical: {{ template: "{{subject}}" }} }}
 apps:
   app:
     hosts: [app.test, 127.0.0.1]
-    upstream: {{ url: "{back.url}", response_timeout: {patience}s }}
+    upstream: {{ url: "{to}", response_timeout: {patience}s }}
     identity_headers: {{ X-Remote-User: "{{subject}}" }}
     # Thousands of people come from one address.
     rate_limits: {{ logins: 1000000 }}
     routes:
       - {{ path: /api/*, credentials: [bearer], on_unauthenticated: unauthorized, websocket: true }}
       - {{ path: /* }}
-  machines: {{ hosts: [machines.test], provider: opaque, upstream: {{ url: "{back.url}", response_timeout: {patience}s }}, identity_headers: {{ X-Remote-User: "{{subject}}" }}, routes: [{{ path: /* }}] }}
-  files: {{ hosts: [files.test], provider: file, upstream: {{ url: "{back.url}", response_timeout: {patience}s }}, identity_headers: {{ X-Remote-User: "{{subject}}" }}, routes: [{{ path: /* }}] }}
+  machines: {{ hosts: [machines.test], provider: opaque, upstream: {{ url: "{to}", response_timeout: {patience}s }}, identity_headers: {{ X-Remote-User: "{{subject}}" }}, routes: [{{ path: /* }}] }}
+  files: {{ hosts: [files.test], provider: file, upstream: {{ url: "{to}", response_timeout: {patience}s }}, identity_headers: {{ X-Remote-User: "{{subject}}" }}, routes: [{{ path: /* }}] }}
 rollouts: {{ move: {{ apps: [app], from: old, to: new, bucketing: {{ salt: load }}, control: pinned, stages: [{{ id: half, mode: canary, assign: [{{ percent: 50, to: new }}] }}] }} }}
 """)
         self.patience = patience
@@ -283,7 +287,7 @@ def shown(text):
 class Load:
     """The load, its faults and its history."""
 
-    def __init__(self, seconds, instances=1, seed=None, patience=30, wires=False):
+    def __init__(self, seconds, instances=1, seed=None, patience=30, wires=False, grounds=False):
         self.seconds, self.begin = seconds, time.time()
         self.end, self.stop = self.begin + seconds, threading.Event()
         self.seed = seed if seed is not None else random.randrange(10**9)
@@ -295,8 +299,9 @@ class Load:
         self.old, self.new = Idp(shared / "old"), Idp(shared / "new")
         self.back = Upstream()
         self.wires = [Wire(self.redis.port) for _ in range(instances if wires else 0)]
+        self.grounds = [Ground(f"ground-{n}") for n in range(instances if grounds else 0)]
         ways = self.wires or [self.redis] * instances
-        self.proxies = [Own(shared, way, self.old, self.new, self.back, patience) for way in ways]
+        self.proxies = [Own(shared, way, self.old, self.new, self.back, patience, ground) for way, ground in zip(ways, self.grounds or [None] * instances)]
         self.counts = dict.fromkeys([*sorted(ALL), "ghost"], 0)
         self.wrong, self.opened, self.errors, self.faults, self.samples, self.lost = [], [], [], [], [], []
         # When Redis took longer than it may although nobody had stopped it, as a connection beside the program saw it.
@@ -590,16 +595,25 @@ class Load:
     def bring(self, kind, place, span):
         proxy = self.proxies[place]
         if kind == "reload":
-            before = proxy.reloads("success")
+            # What cannot be recorded does not take effect: on a full disk it is refused, unless there was still room for that.
+            full = any(fault == "disk" for fault, *_ in self.under_way)
+            outcomes = ("success", "refused") if full else ("success",)
+            before = sum(map(proxy.reloads, outcomes))
             proxy.changed()
             proxy.process.send_signal(signal.SIGHUP)
-            self.confirm(proxy, "success", before)
+            self.confirm(proxy, outcomes, before)
         elif kind == "garbage":
             before, good = proxy.reloads("refused"), proxy.config.read_text()
             proxy.config.write_text(good.replace("version: 1", "version: one"))
             proxy.process.send_signal(signal.SIGHUP)
-            self.confirm(proxy, "refused", before)
+            self.confirm(proxy, ("refused",), before)
             proxy.config.write_text(good)
+        elif kind in Ground.KINDS:
+            end = time.time() + span
+            while time.time() < end and not self.stop.is_set():
+                self.grounds[place].be_bad(kind)
+                self.stop.wait(0.1)
+            self.grounds[place].be_well(kind)
         elif kind in ("redis-slow", "redis-cut"):
             # A tenth of a second there and back: within what a call may take.
             for wire in self.wires if kind == "redis-slow" else [self.wires[place]]:
@@ -617,15 +631,15 @@ class Load:
             self.stop.wait(span)
             server.go_on() if hangs else server.start()
 
-    def confirm(self, proxy, outcome, before):
+    def confirm(self, proxy, outcomes, before):
         """A reload takes as long as it takes on a busy machine; that it comes is what is held."""
         end = time.time() + 10
         while time.time() < end:
-            if proxy.reloads(outcome) > before:
+            if sum(map(proxy.reloads, outcomes)) > before:
                 return
             time.sleep(0.1)
         with self.lock:
-            self.errors.append(("load", None, end, end, f"a reload was not counted as {outcome}"))
+            self.errors.append(("load", None, end, end, f"a reload was not counted as {' or '.join(outcomes)}"))
 
     def beside(self, _draw):
         """A call to Redis may take 250 ms. On a machine that stands still it takes longer, and that is nobody's fault: half of it, beside a pause of 30 ms, is seen here and announced."""
@@ -741,6 +755,8 @@ class Load:
         for proxy in self.proxies:
             if proxy.process.poll() is None:
                 proxy.stop()
+        for ground in self.grounds:
+            ground.close()
         shutil.rmtree(self.kept, ignore_errors=True)
 
     def said(self):

@@ -14,39 +14,10 @@ import time
 
 import mixed
 import world
+from ground import Clock, Ground, Skip, preload
 from world import ask
 
 ADMIN = "admin-token-of-the-suites-0123456789"
-
-
-class Skip(Exception):
-    pass
-
-
-def preload():
-    """What moves the clock of a process, by a file that says by how much."""
-    library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
-    if library is None and os.geteuid() == 0:
-        world.sh("apt-get", "install", "-y", "-q", "faketime")
-        library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
-    if library is None:
-        raise Skip("no libfaketime")
-    return library
-
-
-class Clock:
-    """The clock of a process, which can be set."""
-
-    def __init__(self, library):
-        self.file = world.WORK / f"clock-{random.randrange(10**9)}"
-        self.set(0)
-        # What it reads is moved; how it waits is not.
-        self.wrap = ("env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={self.file}", "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1")
-
-    def set(self, seconds):
-        beside = self.file.with_suffix(".new")
-        beside.write_text(f"{seconds:+}\n")
-        beside.rename(self.file)
 
 
 class Estate:
@@ -656,12 +627,8 @@ def row_26(clients=1_000):
 PAIRS = {"redis": "redis", "redis-hangs": "redis", "redis-slow": "redis", "redis-cut": "redis", "old": "old", "old-hangs": "old", "new": "new", "new-hangs": "new", "upstream": "upstream", "upstream-hangs": "upstream", "kill": "self", "term": "self", "reload": "self", "garbage": "self"}
 
 
-def row_31(seed):
-    """Every pair of the faults of row 32 at once: an error counts where neither explains it, and nothing opens."""
-    pairs = [pair for pair in itertools.combinations(PAIRS, 2) if PAIRS[pair[0]] != PAIRS[pair[1]]]
-    draw = random.Random(seed)
-    draw.shuffle(pairs)
-    load = mixed.Load(20 + len(pairs) * 40, instances=2, seed=seed, patience=5, wires=True)
+def pairs_at_once(pairs, draw, load):
+    """Brings each pair about, and holds the history: an error counts where neither explains it. Says whether it was so, and what was seen."""
     done = []
 
     def trouble():
@@ -674,6 +641,7 @@ def row_31(seed):
             load.stop.wait(8)
         # Nothing is left to come.
         load.end = time.time()
+        load.seconds = round(load.end - load.begin)
 
     try:
         alive = load.run(trouble)
@@ -682,5 +650,25 @@ def row_31(seed):
     finally:
         load.close()
     seen = all(load.counts.values()) and len(done) == len(pairs)
-    text = f"seed {seed}, {len(done)} of {len(pairs)} pairs: {said}"
+    text = f"{len(done)} of {len(pairs)} pairs: {said}"
     return bool(alive and quiet and seen and not must_not), text + ("" if alive else "; AN INSTANCE ENDED") + ("" if quiet else "; IT PANICKED") + (f"; {must_not[:3]}" if must_not else "")
+
+
+def row_31(seed):
+    """Every pair of the faults of row 32 at once, and then a full disk, a resolver that is away and a clock that jumps with one of each: an error counts where neither explains it, and nothing opens."""
+    pairs = [pair for pair in itertools.combinations(PAIRS, 2) if PAIRS[pair[0]] != PAIRS[pair[1]]]
+    draw = random.Random(seed)
+    draw.shuffle(pairs)
+    good, said = pairs_at_once(pairs, draw, mixed.Load(20 + len(pairs) * 40, instances=2, seed=seed, patience=5, wires=True))
+    also, more = row_31_ground(seed)
+    return good and also, f"seed {seed}, {said}; of the ground they stand on: {more}"
+
+
+def row_31_ground(seed):
+    """What an instance stands on is bad while something else is: alone each of these is noticed by nobody."""
+    draw = random.Random(seed)
+    groups = [[kind for kind, of in PAIRS.items() if of == one] for one in ("redis", "old", "new", "upstream")]
+    groups += [["kill", "term"], ["reload", "garbage"]]
+    pairs = [(kind, draw.choice(group)) for kind in Ground.KINDS for group in groups] + [*itertools.combinations(Ground.KINDS, 2)]
+    draw.shuffle(pairs)
+    return pairs_at_once(pairs, draw, mixed.Load(20 + len(pairs) * 40, instances=2, seed=seed, patience=5, wires=True, grounds=True))

@@ -32,13 +32,13 @@ def sh(*words, **more):
 
 def need(whose):
     """Installs the programs that are used and missing; how many cannot be had."""
-    programs = {"openssl": "openssl", "redis-server": "redis-server", "curl": "curl", "h2load": "nghttp2-client"}
+    programs = {"openssl": "openssl", "redis-server": "redis-server", "curl": "curl", "h2load": "nghttp2-client", "promtool": "prometheus"}
     missing = {package for program, package in programs.items() if not shutil.which(program)}
     if missing and os.geteuid() == 0:
         sh("sh", "-c", f"apt-get install -y -q --no-install-recommends {' '.join(sorted(missing))} || (apt-get update -q && apt-get install -y -q --no-install-recommends {' '.join(sorted(missing))})")
         # What we start ourselves is all that is to run.
-        if "redis-server" in missing:
-            sh("sh", "-c", "service redis-server stop || true")
+        for service in {"redis-server", "prometheus"} & missing:
+            sh("sh", "-c", f"service {service} stop || true")
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
         print(f"{whose} need {', '.join(missing)}")
