@@ -14,7 +14,7 @@ need:
 unit:
 	$(CARGO) test
 
-# Real identity providers, a real Redis, a real Prometheus, a real browser, and the quick suites of tests/suites. Installs what is missing.
+# Real identity providers, a real Redis, a real Prometheus, a real browser, and the suites of tests/suites. Installs what is missing.
 real:
 	tests/real/run
 
@@ -47,7 +47,7 @@ cases:
 
 # The cases as every landing runs them: those that do not measure time (`make cases` runs all). No record is kept.
 corpus: need
-	$(CARGO) test --test security -- --only '^(JWT|HDR|PATH|FRM|OIDC|RED|SESS|OUT|XCH|POP)-'
+	$(CARGO) test --test security -- --only '^((JWT|HDR|PATH|FRM|OIDC|RED|SESS|OUT|XCH|POP|MIG|WS|TLS|ADM)-|AF-(0|10[0456])|DOS-0(13|15|20|22))'
 
 # The same cases against a proxy as it is written in an afternoon, which must fail at least half of them.
 control:

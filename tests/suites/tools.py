@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from world import CACHE, sh
@@ -14,7 +15,16 @@ class Skip(Exception):
     """Something that cannot be had here."""
 
 
+# One of them installs at a time.
+INSTALLS = threading.Lock()
+
+
 def apt(command, package):
+    with INSTALLS:
+        return installed(command, package)
+
+
+def installed(command, package):
     if not shutil.which(command):
         if os.geteuid() != 0 or sh("sh", "-c", f"apt-get install -y -q {package} || (apt-get update -q && apt-get install -y -q {package})")[0] != 0:
             raise Skip(f"{package} cannot be had")
