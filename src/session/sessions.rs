@@ -491,6 +491,42 @@ mod tests {
         assert!(restore(&sessions, &cookie, at(1)).await.is_some());
     }
 
+    /// Another release has written it, beside which this one runs, or to which somebody goes back.
+    #[tokio::test]
+    async fn a_row_of_another_format_is_no_session_and_stays_as_it_is() {
+        let store = Arc::new(MemoryStore::default());
+        let cookie = log_in(&open(&store), UnixTime::NEVER).await;
+        let (key, whole) = store.scan(TABLE, b"", 9, at(1)).await.unwrap().remove(0);
+        let key = Key {
+            table: TABLE,
+            key: &key,
+        };
+        let put = async |value: &[u8]| {
+            let (entries, expires) = (&[], at(8 * 3_600));
+            let row = NewRow {
+                key,
+                value,
+                entries,
+                expires,
+            };
+            assert!(store.write(row, None).await.unwrap());
+        };
+        // The first byte is the layout of a row; both that are sealed in it begin with theirs.
+        for place in 0..whole.value.len() {
+            let mut other = whole.value.clone();
+            other[place] ^= 4;
+            put(&other).await;
+            assert!(restore(&open(&store), &cookie, at(1)).await.is_none());
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            let left = store.get(key, at(5)).await.unwrap().unwrap();
+            assert_eq!(left.value, other, "{place}");
+        }
+        put(&whole.value).await;
+        assert!(restore(&open(&store), &cookie, at(6)).await.is_some());
+    }
+
     #[tokio::test]
     async fn a_session_ends_when_idle_and_whatever_happens_when_it_is_over() {
         let sessions = open(&Arc::new(MemoryStore::default()));
