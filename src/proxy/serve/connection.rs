@@ -13,6 +13,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use http::Response;
 use http::StatusCode;
@@ -39,6 +40,7 @@ use crate::proxy::conn::TlsInfo;
 use crate::proxy::serve::Handler;
 use crate::proxy::serve::fragment::Targets;
 use crate::proxy::serve::frames::Frames;
+use crate::proxy::serve::handshake::Secured;
 use crate::proxy::serve::handshake::handshake;
 use crate::proxy::serve::proxy_header;
 use crate::proxy::serve::sniff;
@@ -176,20 +178,26 @@ async fn live<H: Handler>(accepted: Accepted, handler: Rc<H>) -> io::Result<()> 
         }
         Some(certificates) => {
             vitals.enter(Phase::Handshake);
-            let secured = secured(certificates, socket, &local, arrival, handler);
-            Box::pin(secured).await
+            // What the handshake needed goes before the first request comes.
+            let shaken = Box::pin(secured(certificates, socket, &local, arrival)).await?;
+            match shaken {
+                (stream, None, conn) => Box::pin(serve_h1(stream, conn, handler)).await,
+                (stream, Some(preface), conn) => {
+                    let stream = Rewound::new(stream, preface);
+                    Box::pin(serve_h2(stream, conn, handler)).await
+                }
+            }
         }
     }
 }
 
-/// A connection within TLS.
-async fn secured<H: Handler>(
+/// Begins a connection within TLS: what it is, and the preface where it speaks HTTP/2.
+async fn secured(
     certificates: &Certificates,
     socket: Socket,
     local: &Local,
     arrival: impl FnOnce(Option<TlsInfo>) -> Arrival,
-    handler: Rc<H>,
-) -> io::Result<()> {
+) -> io::Result<(Secured, Option<Bytes>, Rc<Conn>)> {
     let (mut stream, policies) = match handshake(certificates, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -206,13 +214,12 @@ async fn secured<H: Handler>(
         policies,
     })));
     conn.vitals().enter(Phase::FirstByte);
-    if h2 {
-        let preface = sniff::preface(&mut stream).await?;
-        serve_h2(Rewound::new(stream, preface), conn, handler).await
+    let preface = if h2 {
+        Some(sniff::preface(&mut stream).await?)
     } else {
-        // Its own box: what the handshake needed is not kept.
-        Box::pin(serve_h1(stream, conn, handler)).await
-    }
+        None
+    };
+    Ok((stream, preface, conn))
 }
 
 /// IPv4-mapped IPv6 addresses as IPv4, so that networks match whichever socket family was used.
@@ -385,12 +392,25 @@ mod tests {
     use std::sync::atomic::Ordering::SeqCst;
 
     use super::*;
+    use crate::proxy::serve::testing::Echo;
     use crate::proxy::serve::testing::Raw;
     use crate::proxy::serve::testing::exchange;
     use crate::proxy::serve::testing::h2;
     use crate::proxy::serve::testing::server;
     use crate::proxy::serve::testing::start;
     use crate::proxy::serve::vitals::Cut;
+
+    /// Thousands rest at once. Their tasks have no room for a handshake, which is over, nor for what is spoken: that has a box of
+    /// its own size; and what is handed from one to the other is small.
+    #[test]
+    fn a_connection_that_rests_keeps_room_for_what_it_speaks_alone() {
+        fn size<A, B, F>(_: &impl Fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = size(&attend::<Echo>);
+        assert!(task < 1_400, "{task}");
+        assert_eq!(size_of::<Secured>(), size_of::<usize>());
+    }
 
     #[tokio::test]
     async fn requests_follow_each_other_on_a_connection() {

@@ -15,6 +15,10 @@ use crate::proxy::tls::Policies;
 /// Which names may be asked for on a connection.
 pub(super) type Reach = Option<(Arc<Policies>, usize)>;
 
+/// A stream within TLS. In a box: each future that it is handed to would keep room for it, a kilobyte and more, beside the
+/// room where it is.
+pub(super) type Secured = Box<TlsStream<Socket>>;
+
 /// Speaks TLS. Where client certificates are asked for, the name decides by whose configuration.
 ///
 /// # Errors
@@ -23,10 +27,10 @@ pub(super) type Reach = Option<(Arc<Policies>, usize)>;
 pub(super) async fn handshake(
     certificates: &Certificates,
     socket: Socket,
-) -> io::Result<(TlsStream<Socket>, Reach)> {
+) -> io::Result<(Secured, Reach)> {
     let Some(policies) = certificates.policies() else {
         let acceptor = TlsAcceptor::from(certificates.server_config());
-        return Ok((acceptor.accept(socket).await?, None));
+        return Ok((Box::new(acceptor.accept(socket).await?), None));
     };
     let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
     let name = start
@@ -37,6 +41,6 @@ pub(super) async fn handshake(
     let config = certificates
         .config_of(policy)
         .ok_or_else(|| io::Error::other("no configuration for a policy"))?;
-    let stream = start.into_stream(config).await?;
+    let stream = Box::new(start.into_stream(config).await?);
     Ok((stream, Some((Arc::clone(policies), policy))))
 }
