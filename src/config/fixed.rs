@@ -9,7 +9,7 @@ use std::path::Path;
 const FIXED: &[(&str, &str, &[&str], &str)] = &[
     (
         "All `Cookie` fields of a request",
-        "proxy/canonical.rs",
+        "proxy/canonical/fields.rs",
         &["MAX_COOKIE_BYTES", "MAX_COOKIE_PAIRS"],
         "{}, {} pairs; more is 431",
     ),

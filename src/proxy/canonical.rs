@@ -7,21 +7,21 @@
 //! neither judged nor forwarded. On HTTP/1.1 the connection has seen it, and it is refused.
 
 mod authority;
+mod fields;
 mod path;
 mod restated;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::HeaderValue;
 use http::Method;
 use http::Version;
 use http::header;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use hyper::ext::Protocol;
-use memchr::memchr_iter;
 
 pub(crate) use crate::proxy::canonical::authority::Authority;
+use crate::proxy::canonical::fields::fields;
+pub(crate) use crate::proxy::canonical::fields::largest_list;
 pub(crate) use crate::proxy::canonical::path::EncodedSlash;
 pub(crate) use crate::proxy::canonical::path::PathFault;
 use crate::proxy::canonical::path::scan;
@@ -130,6 +130,9 @@ pub(crate) enum BadRequest {
     /// More than `head_fields` fields.
     #[error("too many fields")]
     TooManyFields,
+    /// More than `head_bytes`, in HTTP/2.
+    #[error("head too long")]
+    HeadTooLong,
     /// More than 16 KiB or 100 pairs of cookies.
     #[error("too many cookies")]
     TooManyCookies,
@@ -148,12 +151,6 @@ pub(crate) fn canonical_path(path: &str) -> Result<String, PathFault> {
     let spelt = spell(path.as_bytes(), EncodedSlash::Opaque)?;
     String::from_utf8(spelt.path).ok().ok_or(PathFault::NotUtf8)
 }
-
-/// All `Cookie` fields together, in bytes.
-const MAX_COOKIE_BYTES: usize = 16 * 1024;
-
-/// Pairs in all `Cookie` fields together.
-const MAX_COOKIE_PAIRS: usize = 100;
 
 /// The longest method.
 const MAX_METHOD: usize = 32;
@@ -180,7 +177,7 @@ fn judge(parts: &Parts, conn: &Conn, limits: &Limits) -> Result<CanonicalRequest
         Version::HTTP_2 => true,
         _ => return Err(BadRequest::Version),
     };
-    let content = fields(&parts.headers, h2, limits)?;
+    let content = fields(parts, h2, limits)?;
     // Content has no meaning there, programs disagree about its end, and nobody is obliged to read it (RFC 9110 §9.3.1).
     if content && matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(BadRequest::Framing);
@@ -305,97 +302,6 @@ fn target(
 
 const fn may_stand_in_a_query(byte: u8) -> bool {
     !matches!(byte, 0..=0x20 | 0x7F | b'#')
-}
-
-/// Looks at the names of all fields and at those that say where the body ends (RFC 9112 §6); says whether there is one.
-fn fields(headers: &HeaderMap, h2: bool, limits: &Limits) -> Result<bool, BadRequest> {
-    if limits.head_fields < headers.len() {
-        return Err(BadRequest::TooManyFields);
-    }
-    let (mut encodings, mut lengths, mut cookies) = (Said::Never, Said::Never, Cookies::default());
-    for (name, value) in headers {
-        match *name {
-            header::TRANSFER_ENCODING => encodings = encodings.and(value),
-            header::CONTENT_LENGTH => lengths = lengths.and(value),
-            header::COOKIE => cookies.see(value),
-            _ if is_framing_in_disguise(name.as_str()) => return Err(BadRequest::Framing),
-            _ => {}
-        }
-    }
-    let chunked = match encodings {
-        Said::Never => false,
-        Said::Once(only) if !h2 && only.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
-        Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
-    };
-    let length = match lengths {
-        Said::Never => false,
-        Said::Once(only)
-            if !chunked && !only.is_empty() && only.as_bytes().iter().all(u8::is_ascii_digit) =>
-        {
-            only.as_bytes().iter().any(|digit| *digit != b'0')
-        }
-        Said::Once(_) | Said::Often => return Err(BadRequest::Framing),
-    };
-    if cookies.too_many {
-        return Err(BadRequest::TooManyCookies);
-    }
-    Ok(chunked || length)
-}
-
-/// The values of a field that may be said once.
-#[derive(Clone, Copy)]
-enum Said<'a> {
-    Never,
-    Once(&'a HeaderValue),
-    Often,
-}
-
-impl<'a> Said<'a> {
-    const fn and(self, value: &'a HeaderValue) -> Self {
-        match self {
-            Self::Never => Self::Once(value),
-            Self::Once(_) | Self::Often => Self::Often,
-        }
-    }
-}
-
-/// The `Cookie` fields of a request together.
-#[derive(Default)]
-struct Cookies {
-    bytes: usize,
-    pairs: usize,
-    too_many: bool,
-}
-
-impl Cookies {
-    fn see(&mut self, cookie: &HeaderValue) {
-        self.bytes = self.bytes.saturating_add(cookie.len());
-        if self.bytes <= MAX_COOKIE_BYTES {
-            let separators = memchr_iter(b';', cookie.as_bytes()).count();
-            self.pairs = self.pairs.saturating_add(separators + 1);
-        }
-        self.too_many |= MAX_COOKIE_BYTES < self.bytes || MAX_COOKIE_PAIRS < self.pairs;
-    }
-}
-
-/// Whether a name is read as `transfer-encoding` or `content-length` by programs that fold names (RFC 3875 §4.1.18), and
-/// is spelt otherwise. Folding: lower case, each run of non-alphanumerics one `-`, outer `-` cut.
-fn is_framing_in_disguise(name: &str) -> bool {
-    // Both begin and end with letters that are rare in one name, so most names end here.
-    let inner = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let candidate = match (inner.as_bytes().first(), inner.as_bytes().last()) {
-        (Some(b't'), Some(b'g')) => "transfer-encoding",
-        (Some(b'c'), Some(b'h')) => "content-length",
-        _ => return false,
-    };
-    if name == candidate {
-        return false;
-    }
-    let mut words = inner
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
-    let mut expected = candidate.split('-');
-    expected.all(|word| words.next() == Some(word)) && words.next().is_none()
 }
 
 #[cfg(test)]
@@ -675,17 +581,22 @@ mod tests {
         assert!(judged(&head("DELETE", "/", &[HOST, ("content-length", "5")])).is_ok());
     }
 
+    /// `parts` with so many fields more.
+    fn with_fields(parts: &Parts, count: usize) -> Parts {
+        let mut parts = parts.clone();
+        for n in 0..count {
+            let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+            parts.headers.append(name, "y".parse().unwrap());
+        }
+        parts
+    }
+
     #[test]
     fn both_protocols_count_fields_and_cookies() {
         for parts in [head("GET", "/", &[HOST]), h2("http://app.test/", &[])] {
-            let mut many = parts.clone();
-            for n in 0..101 {
-                many.headers.append(
-                    http::HeaderName::try_from(format!("x-{n}")).unwrap(),
-                    "y".parse().unwrap(),
-                );
-            }
-            refused(&many, BadRequest::TooManyFields);
+            // One is the host.
+            assert!(judged(&with_fields(&parts, 99)).is_ok());
+            refused(&with_fields(&parts, 100), BadRequest::TooManyFields);
             let mut long = parts.clone();
             long.headers
                 .append("cookie", "a".repeat(9_000).parse().unwrap());
@@ -699,6 +610,59 @@ mod tests {
                 .append("cookie", "a=b;".repeat(100).parse().unwrap());
             refused(&pairs, BadRequest::TooManyCookies);
         }
+    }
+
+    #[test]
+    fn crumbs_of_cookies_are_one_field() {
+        let crumbs = |fields, count| {
+            let mut parts = with_fields(&h2("http://app.test/", &[]), fields);
+            for _ in 0..count {
+                parts.headers.append("cookie", "a=b".parse().unwrap());
+            }
+            parts
+        };
+        assert!(judged(&crumbs(98, 100)).is_ok());
+        refused(&crumbs(99, 1), BadRequest::TooManyFields);
+        refused(&crumbs(0, 101), BadRequest::TooManyCookies);
+        // Put together: 16,382 bytes and 16,385.
+        for (second, good) in [(8_190, true), (8_193, false)] {
+            let mut parts = h2("http://app.test/", &[]);
+            for size in [8_190, second] {
+                parts
+                    .headers
+                    .append("cookie", "a".repeat(size).parse().unwrap());
+            }
+            assert_eq!(judged(&parts).is_ok(), good, "{second}");
+        }
+    }
+
+    /// As HTTP/1.1 would write it: the parser there counts the same bytes.
+    #[test]
+    fn a_head_of_http2_is_as_long_as_it_would_be_in_http1() {
+        let http1 = |value: &str| {
+            let cookies = "a=b; c=d";
+            format!(
+                "GET /a?b HTTP/1.1\r\nhost: app.test:81\r\ncookie: {cookies}\r\nx-long: {value}\r\n\r\n"
+            )
+        };
+        let of = |value: &str| {
+            let fields = [("cookie", "a=b"), ("x-long", value), ("cookie", "c=d")];
+            h2("http://app.test:81/a?b", &fields)
+        };
+        let most = limits().head_bytes - http1("").len();
+        assert_eq!(http1(&"y".repeat(most)).len(), limits().head_bytes);
+        assert!(judged(&of(&"y".repeat(most))).is_ok());
+        refused(&of(&"y".repeat(most + 1)), BadRequest::HeadTooLong);
+        // What the protocol counts for it is within what it is told.
+        let list = [
+            32 + 7 + 3,
+            32 + 7 + 4,
+            32 + 10 + 11,
+            32 + 5 + 4,
+            2 * (32 + 6 + 3),
+            32 + 6 + most,
+        ];
+        assert!(list.iter().sum::<usize>() < largest_list(&limits()));
     }
 
     proptest! {

@@ -37,7 +37,9 @@ impl From<BadRequest> for Fault {
             | BadRequest::Framing
             | BadRequest::Forwarding => Self::BadRequest,
             BadRequest::TargetTooLong => Self::TargetTooLong,
-            BadRequest::TooManyFields | BadRequest::TooManyCookies => Self::HeadTooLarge,
+            BadRequest::TooManyFields | BadRequest::HeadTooLong | BadRequest::TooManyCookies => {
+                Self::HeadTooLarge
+            }
             BadRequest::Version => Self::Version,
         }
     }

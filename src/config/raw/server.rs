@@ -122,9 +122,9 @@ mappings! {
         handshake: At<Span>,
         /// For the first byte of a request, and for its whole head. From `100ms` to `1h`. Default `10s`.
         head: At<Span>,
-        /// The size of a request head. From `1KiB` to `1MiB`. Default `32KiB`.
+        /// The size of a request head, as HTTP/1.1 has it or would have it. From `1KiB` to `1MiB`. Default `32KiB`.
         head_size: At<Size>,
-        /// How many header fields a request may have. From 16 to 1000. Default `100`.
+        /// How many header fields a request may have; the host is one, and all cookies of HTTP/2 together. From 16 to 1000. Default `100`.
         head_fields: At<Whole>,
         /// The size of a request target. From `256B` to `64KiB`. Default `8KiB`.
         target_size: At<Size>,

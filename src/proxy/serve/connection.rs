@@ -32,6 +32,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 
 use crate::auth::ClientCertificate;
+use crate::proxy::canonical::largest_list;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Arrival;
 use crate::proxy::conn::Conn;
@@ -282,7 +283,7 @@ where
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
         .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(largest_list(limits)).unwrap_or(u32::MAX))
         .max_send_buf_size(H2_SEND_BUFFER)
         .max_pending_accept_reset_streams(H2_PENDING_RESETS)
         .max_local_error_reset_streams(H2_LOCAL_RESETS)
