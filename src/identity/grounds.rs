@@ -7,7 +7,8 @@ use crate::clock::UnixTime;
 /// What is known of a credential beside whose it is. What is not known stays empty: no guess.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Grounds {
-    /// When it began: `iat` of a token (RFC 7519 §4.1.6), the login of a session.
+    /// When it began: `iat` of a token (RFC 7519 §4.1.6), the login of a session. Of a credential that a provider has judged, by our
+    /// clock at the earliest.
     pub began: Option<UnixTime>,
     /// The key that signed it (RFC 7515 §4.1.4).
     pub kid: Option<Box<str>>,

@@ -1,11 +1,15 @@
 //! Signed tokens of one issuer: judged here without asking anybody, as long as the key is known.
 
+use std::sync::Arc;
+
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::identity::Grounds;
 use crate::identity::Issuer;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::ProviderError;
+use crate::providers::client::Ahead;
 use crate::providers::forged::Forged;
 use crate::providers::keys::Keys;
 use crate::providers::settings;
@@ -31,6 +35,7 @@ pub(super) struct SignedTokens {
     keys: Keys,
     forged: Forged,
     voucher: Voucher,
+    ahead: Arc<Ahead>,
 }
 
 /// One of the judgements of `token`.
@@ -41,7 +46,7 @@ impl SignedTokens {
         issuer: &Issuer,
         verify: &settings::Verify,
         keys: Keys,
-        voucher: Voucher,
+        (voucher, ahead): (Voucher, Arc<Ahead>),
     ) -> Self {
         let kind = if verify.any_typ {
             Kind::Plain
@@ -64,6 +69,7 @@ impl SignedTokens {
             keys,
             forged: Forged::new(),
             voucher,
+            ahead,
         }
     }
 
@@ -90,7 +96,7 @@ impl SignedTokens {
         }
         let (text, policy) = (token.text(), &self.policy);
         let verified = self.with_current_keys(verify, text, || Ok(token), policy, now)?;
-        Some(verified.and_then(|verified| self.vouch_while_believed(&verified)))
+        Some(verified.and_then(|verified| self.vouch_while_believed(&verified, now)))
     }
 
     /// Judges a presented token, if that needs no fetch of keys.
@@ -103,7 +109,7 @@ impl SignedTokens {
             Ok(token) => self.verify_locally(token, &self.policy, now)?,
             Err(refusal) => Err(refusal.into()),
         };
-        Some(verified.and_then(|verified| self.vouch_while_believed(&verified)))
+        Some(verified.and_then(|verified| self.vouch_while_believed(&verified, now)))
     }
 
     /// Has keys fetched that may be new, if that is due.
@@ -118,7 +124,7 @@ impl SignedTokens {
         now: UnixTime,
     ) -> Result<Authenticated, ProviderError> {
         let verified = self.verify(bearer(credential)?, &self.policy, now).await?;
-        self.vouch_while_believed(&verified)
+        self.vouch_while_believed(&verified, now)
     }
 
     /// Judges a token that was issued to us for `audiences`: everything but for whom it is must be as of a presented one.
@@ -133,7 +139,7 @@ impl SignedTokens {
             ..self.policy.clone()
         };
         let verified = self.verify(token, &policy, now).await?;
-        self.vouch(&verified)
+        self.vouch(&verified, now)
     }
 
     /// Judges an ID token of a login; answers the claims too.
@@ -153,7 +159,7 @@ impl SignedTokens {
             ..self.policy.clone()
         };
         let verified = self.verify(token, &policy, now).await?;
-        Ok((self.vouch(&verified)?, verified))
+        Ok((self.vouch(&verified, now)?, verified))
     }
 
     /// Judges the ID token of a refresh: as one of a login, which it is not bound to (OpenID Connect Core 1.0 §12.2).
@@ -171,7 +177,7 @@ impl SignedTokens {
             ..self.policy.clone()
         };
         let verified = self.verify(token, &policy, now).await?;
-        self.vouch(&verified)
+        self.vouch(&verified, now)
     }
 
     /// Whether there are keys to judge by.
@@ -317,13 +323,17 @@ impl SignedTokens {
     }
 
     /// A verdict that is kept counts no longer than the keys that it rests on.
-    fn vouch_while_believed(&self, verified: &Verified) -> Result<Authenticated, ProviderError> {
-        let proof = self.vouch(verified)?;
+    fn vouch_while_believed(
+        &self,
+        verified: &Verified,
+        now: UnixTime,
+    ) -> Result<Authenticated, ProviderError> {
+        let proof = self.vouch(verified, now)?;
         let until = proof.expires().min(self.keys.believed_until());
         Ok(proof.kept_until(until))
     }
 
-    fn vouch(&self, verified: &Verified) -> Result<Authenticated, ProviderError> {
+    fn vouch(&self, verified: &Verified, now: UnixTime) -> Result<Authenticated, ProviderError> {
         let subject = verified.subject().ok_or(Refusal::BadCredentials)?;
         let says = |own: &Marker| verified.claims().text(&own.claim) == Some(&*own.equals);
         if !self.claims.iter().all(says) {
@@ -334,7 +344,14 @@ impl SignedTokens {
             .vouch(subject.as_str(), verified.claims(), verified.expires());
         Ok(vouched?
             .with_leeway(self.policy.leeway)
-            .on(verified.grounds().clone()))
+            .on(self.dated(verified.grounds().clone(), now)))
+    }
+
+    /// As old as the token may be by our clock: whoever was revoked is not out of reach because their provider's is ahead.
+    fn dated(&self, mut grounds: Grounds, now: UnixTime) -> Grounds {
+        let by_ours = |issued| self.ahead.at_the_earliest(issued, self.policy.leeway, now);
+        grounds.began = grounds.began.map(by_ours);
+        grounds
     }
 }
 
@@ -372,7 +389,6 @@ mod tests {
     use crate::providers::settings::Settings;
     use crate::token::SigningKey;
     use serde_json::json;
-    use std::sync::Arc;
 
     fn by_url(idp: &Idp) -> Settings {
         idp.jwt(KeySource::Url(idp.fake.url(KEYS)))

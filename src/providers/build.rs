@@ -18,6 +18,7 @@ use crate::providers::Providers;
 use crate::providers::api_key::ApiKeyProvider;
 use crate::providers::basic::BasicProvider;
 use crate::providers::bearer::SignedTokens;
+use crate::providers::client::Ahead;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
@@ -244,6 +245,7 @@ fn oidc_provider(
         }
     };
     let voucher = Voucher::new(settings, issuer);
+    let voucher = (voucher, Arc::clone(http.ahead()));
     let tokens = Arc::new(SignedTokens::new(issuer, &oidc.verify, keys, voucher));
     let login = |client, http: &Arc<Client>| OidcLogin {
         client,
@@ -341,11 +343,16 @@ fn jwt_provider(
         }
     };
     let voucher = Voucher::new(settings, issuer);
+    let ahead = match &asked {
+        Some(http) => Arc::clone(http.ahead()),
+        // Nobody is asked: nothing is heard of its clock.
+        None => Arc::new(Ahead::unknown(&deps.clock)),
+    };
     Ok(Arc::new(JwtProvider {
         id: id.clone(),
         owns: settings.owns.clone(),
         epoch,
-        tokens: SignedTokens::new(issuer, &jwt.verify, keys, voucher),
+        tokens: SignedTokens::new(issuer, &jwt.verify, keys, (voucher, ahead)),
         http: asked,
         clock: Arc::clone(&deps.clock),
     }))

@@ -261,8 +261,9 @@ impl Asker {
         let expires = moment(&claims, "exp")?.unwrap_or(UnixTime::NEVER);
         let subject = self.subject(&claims)?;
         let kept = expires.min(now + self.settings.cache);
+        let by_ours = |issued| self.http.ahead().at_the_earliest(issued, LEEWAY, now);
         let grounds = Grounds {
-            began: moment(&claims, "iat").ok().flatten(),
+            began: moment(&claims, "iat").ok().flatten().map(by_ours),
             token: Some(token_id(token, &claims)),
             sid: claims.text("sid").map(Box::from),
             kid: None,

@@ -2,10 +2,13 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
+use crate::harness::now;
 use crate::harness::request;
 use crate::login::Browser;
 use crate::reload::until;
@@ -109,6 +112,47 @@ async fn a_person_who_is_revoked_everywhere_is_out_at_both_sides() {
     }
     for token in &his {
         assert_eq!(call(&proxy, token).await.status, 200);
+    }
+}
+
+/// What a provider issued before is over, whatever the clock shows that it was issued by; what it issues afterwards counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_lets_nobody_escape() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let ahead = 20;
+    let at = jiff::Timestamp::from_second(i64::try_from(now() + ahead).unwrap()).unwrap();
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    // The clock of `old` says so with its answers, that of `new` with its tokens alone.
+    old.dates(&printer.timestamp_to_rfc9110_string(&at).unwrap());
+    let proxy = Proxy::start(&config(&old, &new, &upstream));
+    proxy.settled().await;
+    let issued = |idp: &Idp, name: &str| {
+        let mut claims = idp.claims(name);
+        claims.insert("iat".to_owned(), json!(now() + ahead));
+        idp.sign(&claims)
+    };
+    let skew = "authferry_clock_skew_seconds{provider=\"old\"}";
+    assert!(0.0 < proxy.metric(skew).await);
+    let hers = [issued(&old, "alice"), issued(&new, "alice")];
+    let his = [issued(&old, "bob"), issued(&new, "bob")];
+    // Only here it is seen that the clock of `new` is ahead: the others' tokens are presented afterwards for the first time.
+    assert_eq!(call(&proxy, &hers[1]).await.status, 200);
+    assert_eq!(call(&proxy, &his[0]).await.status, 200);
+    let everywhere = ["--subject", "uid-alice", "--everywhere", "--reason", "left"];
+    let (done, said) = revoke(&proxy, &everywhere);
+    assert!(done, "{said}");
+    for token in &hers {
+        assert_eq!(call(&proxy, token).await.status, 401);
+    }
+    for token in &his {
+        assert_eq!(call(&proxy, token).await.status, 200);
+    }
+    // Whoever signs in again is in again, as soon as nobody can doubt that it was afterwards.
+    for idp in [&old, &new] {
+        until(async || call(&proxy, &issued(idp, "alice")).await.status == 200).await;
+    }
+    for token in &hers {
+        assert_eq!(call(&proxy, token).await.status, 401);
     }
 }
 

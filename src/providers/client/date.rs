@@ -9,7 +9,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use crate::clock::UnixTime;
 
 /// `Date` has whole seconds, and the answer was under way for a while.
-const TOLERANCE: Duration = Duration::from_secs(1);
+pub(super) const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How far another clock is from ours, beyond what whole seconds and the way of an answer explain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,6 +3,7 @@
 //! The only place that speaks HTTP to a provider. It must never follow a redirect, and never turn an answer into a
 //! judgement: that is the caller's.
 
+mod ahead;
 mod breaker;
 mod call;
 mod date;
@@ -13,6 +14,7 @@ mod guard;
 mod pace;
 mod trust;
 
+pub(in crate::providers) use ahead::Ahead;
 pub(in crate::providers) use breaker::Breaker;
 pub(in crate::providers) use call::Answer;
 pub(in crate::providers) use call::Call;
@@ -91,6 +93,7 @@ pub(in crate::providers) struct Client {
     waiting: Semaphore,
     pace: Option<Pace>,
     breaker: Breaker,
+    ahead: Arc<Ahead>,
     /// Whether its breaker is the one that operators see of the provider.
     shown: bool,
     deps: Deps,
@@ -144,6 +147,7 @@ impl Client {
             pace: Pace::new(settings.rps, ROOM_WAIT),
             breaker: Breaker::new(settings.breaker.clone(), Arc::clone(&deps.clock)),
             settings,
+            ahead: Arc::new(Ahead::unknown(&deps.clock)),
             shown: true,
             deps: deps.clone(),
         })
@@ -153,6 +157,11 @@ impl Client {
     pub(in crate::providers) const fn aside(mut self) -> Self {
         self.shown = false;
         self
+    }
+
+    /// How far the clock of whoever answers may be ahead of ours.
+    pub(in crate::providers) const fn ahead(&self) -> &Arc<Ahead> {
+        &self.ahead
     }
 
     /// Makes a call and reads its answer. What `read` makes of it counts for the breaker: a refusal is a healthy answer,
@@ -300,6 +309,7 @@ impl Client {
         if let Some(offset) = Offset::read(asked, self.deps.clock.now(), &head.headers) {
             let metrics = &self.deps.metrics;
             metrics.clock_skew(&self.provider, offset.seconds());
+            self.ahead.heard(offset);
         }
         if let Some(failure) = Failure::of(head.status, &head.headers) {
             return Err(failure);
