@@ -301,6 +301,7 @@ mod tests {
             scopes: Arc::from([]),
             ends: at(100),
             renew: at(75),
+            again: at(0),
             about: None,
             bound: None,
         }

@@ -147,7 +147,6 @@ impl Minter {
             key: Some(kid),
             ends,
             lives_until: Some(ends),
-            about: None,
             proof: None,
             scopes: scopes.minted(&self.scopes),
         })

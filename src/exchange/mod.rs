@@ -65,6 +65,10 @@ use crate::providers::Epoch;
 use crate::providers::ProviderError;
 use crate::secret::Secret;
 
+/// How soon the target is asked again where what it gave in place of a revoked result is revoked, too: whoever is in a loop puts
+/// no questions to it.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// One way to turn a credential into a token, in one snapshot.
 pub(crate) struct Exchange {
     name: Box<str>,
@@ -152,8 +156,10 @@ pub(crate) struct Token {
     pub(crate) ends: UnixTime,
     /// From when on a fresh one is fetched ahead of the end.
     pub(crate) renew: UnixTime,
-    /// Whom it is about, where we can read it. The gate compares.
-    pub(crate) about: Option<Arc<Identity>>,
+    /// From when on another one may be asked for, should it be revoked: at once, unless it was had in place of such a one.
+    pub(crate) again: UnixTime,
+    /// Whom it is about and by what it can be revoked, where we can read it. The gate compares.
+    pub(crate) about: Option<Arc<Authenticated>>,
     /// What it is bound to, where it says so.
     pub(crate) bound: Option<Confirmation>,
 }
@@ -367,7 +373,8 @@ impl Exchange {
             key: made.key,
             ends,
             renew,
-            about: made.about,
+            again: subject.over.as_ref().map_or(now, |_| now + AGAIN),
+            about: made.proof.map(Arc::new),
             bound: subject.confirmation,
         })
     }

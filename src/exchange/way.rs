@@ -18,7 +18,6 @@ use crate::exchange::settings;
 use crate::identity::Actor;
 use crate::identity::Delegation;
 use crate::identity::HeaderScope;
-use crate::identity::Identity;
 use crate::identity::NotDelegated;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
@@ -91,7 +90,6 @@ pub(super) struct Made {
     /// Until when whoever has it may use it: what it says itself, where it says more than the answer that it came with.
     /// `None`: nobody says.
     pub(super) lives_until: Option<UnixTime>,
-    pub(super) about: Option<Arc<Identity>>,
     /// What it says, judged; `None`: it cannot be read, or is ours.
     pub(super) proof: Option<Authenticated>,
     pub(super) scopes: Vec<Box<str>>,
@@ -322,7 +320,6 @@ fn take(
         token,
         ends: ends.unwrap_or(now + UNSAID_LIFE),
         lives_until: own.max(ends),
-        about: proof.as_ref().map(|proof| Arc::clone(proof.identity())),
         proof,
         key: None,
     })

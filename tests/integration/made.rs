@@ -18,6 +18,7 @@ use crate::refresh::post;
 use crate::reload::until;
 use crate::revoke::call;
 use crate::revoke::revoke;
+use crate::token_endpoint::claims;
 use crate::two_providers;
 
 /// What the upstream got last, in place of what was presented.
@@ -83,8 +84,52 @@ async fn what_an_upstream_got_ends_with_the_token_that_it_was_made_of() {
     assert_eq!(stage.proxy.metric(unnoted).await, 0.0);
 }
 
+/// What a provider signs with a key that is revoked goes to no upstream and to no client, also where it was kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_upstream_got_for_a_session_ends_when_its_person_signs_out() {
+async fn a_result_that_is_revoked_itself_is_not_handed_on() {
+    let stage = stage().await;
+    let proxy = &stage.proxy;
+    let parent = stage.subject("alice");
+    let bearer = format!("Bearer {parent}");
+    let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
+    let on = async || request(proxy.address, "GET", "/new/x", &fields, b"").await;
+    let first = through(&stage, &parent).await;
+    assert_eq!(through(&stage, &parent).await, first, "it is kept");
+    let own = claims(&json!(first));
+    let jti = own["jti"].as_str().unwrap();
+    let issuer = stage.new.issuer();
+    let said = ["--token", jti, "--issuer", &issuer, "--reason", "copied"];
+    let (done, words) = revoke(proxy, &said);
+    assert!(done, "{words}");
+    let next = through(&stage, &parent).await;
+    assert_ne!(next, first, "another one is had");
+    for token in [&next, &parent] {
+        assert_eq!(call(proxy, token).await.status, 200);
+    }
+    let key = header(&next)["kid"].as_str().unwrap().to_owned();
+    let said = ["--key", &key, "--provider", "new", "--reason", "leaked"];
+    let (done, words) = revoke(proxy, &said);
+    assert!(done, "{words}");
+    // The provider still signs with it.
+    let (hits, asked) = (stage.upstream.hits(), stage.new.hits("/token"));
+    for _ in 0..9 {
+        assert_eq!(on().await.status, 403, "{}", proxy.log());
+    }
+    assert_eq!(stage.upstream.hits(), hits);
+    assert!(
+        stage.new.hits("/token") <= asked + 3,
+        "it is asked now and then"
+    );
+    assert_eq!(call(proxy, &parent).await.status, 200, "hers is good");
+    let answer = stage.exchanged(&parent, "app").await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    stage.new.rotate();
+    until(async || on().await.status == 200).await;
+    assert_ne!(header(&got(&stage.upstream))["kid"], json!(key));
+}
+
+/// Whoever signs in at the new side is known to the upstream of `/api` by what that side gives for an assertion of ours.
+async fn of_sessions() -> (Proxy, [Idp; 2], Echo) {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = two_providers(&old, &new, &upstream, 100)
         .replace("hosts: [app.test]", "hosts: [app.test, 127.0.0.1]")
@@ -97,19 +142,22 @@ async fn what_an_upstream_got_for_a_session_ends_when_its_person_signs_out() {
     proxy.settled().await;
     let says = json!({ "client_id": "authferry", "aud": "app", "exp": now() + 200 });
     new.exchanges(says, json!({ "expires_in": 200 }));
-    let (mut gone, mut stays) = (Browser::default(), Browser::default());
-    let mut tokens = Vec::new();
-    for browser in [&mut gone, &mut stays] {
-        let start = browser.open(&proxy, "/").await;
-        let done = browser.sign_in(&proxy, &start).await;
-        assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
-        assert_eq!(browser.open(&proxy, "/api/x").await.status, 200);
-        let token = got(&upstream);
-        assert_eq!(call(&proxy, &token).await.status, 200, "{}", proxy.log());
-        tokens.push(token);
-    }
-    assert_ne!(tokens[0], tokens[1]);
-    let cookies: Vec<String> = gone.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    (proxy, [old, new], upstream)
+}
+
+/// Signs in, wherever the browser is, and what the upstream of `/api` gets then.
+async fn signs_in(proxy: &Proxy, upstream: &Echo, browser: &mut Browser) -> String {
+    let start = browser.open(proxy, "/.authferry/login?rd=%2F").await;
+    let done = browser.sign_in(proxy, &start).await;
+    assert_eq!(done.status, 303, "{}\n{}", done.text(), proxy.log());
+    assert_eq!(browser.open(proxy, "/api/x").await.status, 200);
+    let token = got(upstream);
+    assert_eq!(call(proxy, &token).await.status, 200, "{}", proxy.log());
+    token
+}
+
+async fn signs_out(proxy: &Proxy, browser: &Browser) {
+    let cookies: Vec<String> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
     let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
     let origin = format!("http://{host}");
     let fields = [
@@ -119,9 +167,46 @@ async fn what_an_upstream_got_for_a_session_ends_when_its_person_signs_out() {
     ];
     let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
     assert_eq!(out.status, 303, "{}", out.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_got_for_a_session_ends_when_its_person_signs_out() {
+    let (proxy, _idps, upstream) = of_sessions().await;
+    let (mut gone, mut stays) = (Browser::default(), Browser::default());
+    let mut tokens = Vec::new();
+    for browser in [&mut gone, &mut stays] {
+        tokens.push(signs_in(&proxy, &upstream, browser).await);
+    }
+    assert_ne!(tokens[0], tokens[1]);
+    signs_out(&proxy, &gone).await;
     assert_eq!(call(&proxy, &tokens[0]).await.status, 401);
     assert_eq!(call(&proxy, &tokens[1]).await.status, 200);
     assert_eq!(stays.open(&proxy, "/api/x").await.status, 200);
+}
+
+/// A sign-in ends the session that the browser came with: what was made of that goes on with the new one, and with nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_got_for_an_earlier_session_ends_with_the_one_in_its_place() {
+    let (proxy, [_old, new], upstream) = of_sessions().await;
+    let mut browser = Browser::default();
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(signs_in(&proxy, &upstream, &mut browser).await);
+    }
+    for token in &tokens {
+        assert_eq!(call(&proxy, token).await.status, 200);
+    }
+    signs_out(&proxy, &browser).await;
+    for token in &tokens {
+        assert_eq!(call(&proxy, token).await.status, 401);
+    }
+    // Somebody else in the same browser.
+    let mut browser = Browser::default();
+    let hers = signs_in(&proxy, &upstream, &mut browser).await;
+    new.signs_in("bob");
+    let his = signs_in(&proxy, &upstream, &mut browser).await;
+    assert_eq!(call(&proxy, &hers).await.status, 401);
+    assert_eq!(call(&proxy, &his).await.status, 200);
 }
 
 /// Whoever has a key that signs what we mint is anybody: it is out at once, and what it signed is nobody's any more.

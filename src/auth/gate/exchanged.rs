@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::HeaderValue;
 
-use crate::auth::canonical::NotJoined;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::Gate;
@@ -44,6 +43,8 @@ pub(crate) struct UpstreamToken {
     pub(super) whole: Option<Token>,
     kept_until: UnixTime,
     rests_on: Option<(Epoch, u64)>,
+    /// By what it can be revoked itself.
+    standing: Option<Standing>,
 }
 
 impl UpstreamToken {
@@ -56,6 +57,7 @@ impl UpstreamToken {
             whole: Some(token),
             kept_until: UnixTime::NEVER,
             rests_on: None,
+            standing: None,
         }
     }
 
@@ -81,6 +83,10 @@ impl UpstreamToken {
                 .rests_on
                 .as_ref()
                 .is_none_or(|(epoch, seen)| epoch.current() == *seen)
+            && self
+                .standing
+                .as_ref()
+                .is_none_or(|standing| standing.holds(now))
     }
 }
 
@@ -125,6 +131,7 @@ impl Holder<'_> {
             scopes: self.identity.scopes.iter().cloned().collect(),
             ends: self.ends,
             renew: UnixTime::NEVER,
+            again: UnixTime::NEVER,
             about: None,
             bound: None,
         }))
@@ -141,7 +148,7 @@ impl Holder<'_> {
         }
     }
 
-    fn error(&self, error: &ProviderError, target: Option<&ProviderId>) -> AuthError {
+    pub(super) fn error(&self, error: &ProviderError, target: Option<&ProviderId>) -> AuthError {
         let owner = &self.identity.provider;
         match error {
             ProviderError::Rejected(refusal @ Refusal::Expired) => {
@@ -189,6 +196,7 @@ impl Gate {
                 whole: None,
                 kept_until: UnixTime::NEVER,
                 rests_on: None,
+                standing: None,
             });
         }
         if holder.bound.is_some() {
@@ -208,7 +216,7 @@ impl Gate {
             }
         }
         let key = presented.key();
-        let subject = Subject {
+        let subject = |over: Option<&Secret<String>>| Subject {
             identity: Arc::clone(holder.identity),
             canonical: holder.canonical.clone(),
             class: holder.class,
@@ -221,14 +229,10 @@ impl Gate {
             narrowed: holder.narrowed,
             made: holder.standing.was_made(),
             noted: self.noted(exchange, holder),
-            over: holder.over.cloned(),
+            over: over.cloned(),
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };
-        let (outcome, answer) = exchange.token_for(subject, asked.now).await;
-        let answer = match answer {
-            Ok(token) => self.same_person(asked, exchange, holder, token).await,
-            Err(error) => Err(holder.error(&error, target)),
-        };
+        let (outcome, answer) = self.fit(asked, exchange, holder, subject).await;
         let told = match (&answer, outcome) {
             (Ok(_), Outcome::Kept) => ExchangeOutcome::Kept,
             (Ok(_), Outcome::Renewing) => ExchangeOutcome::Renewing,
@@ -255,8 +259,9 @@ impl Gate {
                 _,
             ) => ExchangeOutcome::Refused(Refusal::ExchangeRefused),
         };
-        self.tell(asked, exchange, holder, (told, answer.as_ref().ok()));
-        let token = answer?;
+        let token = answer.as_ref().ok().map(|(token, _)| token);
+        self.tell(asked, exchange, holder, (told, token));
+        let (token, standing) = answer?;
         Ok(UpstreamToken {
             header: exchange.header().clone(),
             kept_until: token.kept_until(asked.now),
@@ -264,6 +269,7 @@ impl Gate {
             ends: token.ends,
             value: token.value,
             rests_on: epoch,
+            standing,
         })
     }
 
@@ -321,36 +327,5 @@ impl Gate {
             outcome,
         };
         reports.exchanged(about, event);
-    }
-
-    /// A token that we can read must be about the person who was admitted: no exchange makes one person another.
-    async fn same_person(
-        &self,
-        asked: &Asked<'_>,
-        exchange: &Exchange,
-        holder: &Holder<'_>,
-        token: Token,
-    ) -> Result<Token, AuthError> {
-        let Some(about) = &token.about else {
-            return Ok(token);
-        };
-        let conflict = |refusal| AuthError::Forbidden {
-            refusal,
-            provider: holder.identity.provider.clone(),
-            class: holder.class,
-        };
-        match self.deps.joiner.join(about, asked.now).await {
-            Ok(canonical) if canonical == *holder.canonical => Ok(token),
-            Ok(_other) => {
-                tracing::error!(
-                    exchange = exchange.name(),
-                    "An exchanged token is about somebody else than the credential; refused."
-                );
-                Err(conflict(Refusal::LinkConflict))
-            }
-            Err(NotJoined::Refused(refusal)) => Err(conflict(refusal)),
-            Err(NotJoined::Contested) => Err(conflict(Refusal::LinkConflict)),
-            Err(NotJoined::Store(error)) => Err(AuthError::store(&error, holder.class)),
-        }
     }
 }

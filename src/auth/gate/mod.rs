@@ -9,6 +9,7 @@ mod credential;
 mod elsewhere;
 mod enough;
 mod exchanged;
+mod fit;
 mod issued;
 mod judged;
 mod made_of;
