@@ -1,4 +1,5 @@
-//! What upstreams got that was made of somebody's credential: it ends with that, wherever somebody brings it back here.
+//! What upstreams got that was made of somebody's credential: it ends with that, wherever somebody brings it back here; where
+//! another session has taken the place of one, with that one, too.
 
 use crate::clock::UnixTime;
 use crate::identity::Mark;
@@ -8,8 +9,11 @@ use crate::store::Expect;
 use crate::store::Key;
 use crate::store::StoreError;
 
-/// Of which sessions something was made.
+/// Of which sessions something was made, until when that may live, and in whose place they are.
 const TABLE: &str = "made_of_sessions";
+
+/// Sessions, one in the place of the other, that are remembered: more than anybody has within the life of what is made of them.
+const MOST: usize = 64;
 
 /// How often a row is tried that others are faster with.
 const TRIES: usize = 8;
@@ -32,7 +36,8 @@ impl Revocations {
         let Some(row) = session else {
             return Ok(());
         };
-        self.marks_session(row, until, now).await?;
+        let made = Made { until, before: &[] };
+        self.marks_session(row, made, now).await?;
         // Whoever signed out meanwhile looked before anything was there.
         if self.sessions.known(row, now).await?.is_none() {
             let ended = self.end_what_follows(row).await;
@@ -44,7 +49,7 @@ impl Revocations {
     async fn marks_session(
         &self,
         row: &[u8; 32],
-        until: UnixTime,
+        made: Made<'_>,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let mark = Mark::session(row);
@@ -54,10 +59,18 @@ impl Revocations {
                 Some(found) => (Expect::Version(found.version), read(&found.value)),
                 None => (Expect::Absent, None),
             };
-            if before.is_some_and(|before| until <= before) {
+            let before = before.unwrap_or_default();
+            let mut after = before.clone();
+            after.until = after.until.max(made.until);
+            for row in made.before {
+                if !after.before.contains(row) && after.before.len() < MOST {
+                    after.before.push(*row);
+                }
+            }
+            if after == before {
                 return Ok(());
             }
-            let said = until.as_millis().to_be_bytes();
+            let (said, until) = (after.written(), after.until);
             let written = self
                 .store
                 .compare_and_swap(place(&mark), expect, &said, until, now);
@@ -69,24 +82,80 @@ impl Revocations {
         Err(StoreError::Unavailable(busy))
     }
 
-    /// Whether anything that may still live was made of a session, for an upstream.
+    /// A session has taken the place of another one of its person: what was made of that ends with it.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not take it.
+    pub(crate) async fn takes_over(
+        &self,
+        before: &[u8; 32],
+        new: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let mark = Mark::session(before);
+        let Some(found) = self.store.get(place(&mark), now).await? else {
+            return Ok(());
+        };
+        let mut made = read(&found.value).unwrap_or_default();
+        made.before.push(*before);
+        let made = Made {
+            until: made.until,
+            before: &made.before,
+        };
+        self.marks_session(new, made, now).await
+    }
+
+    /// Of which sessions, this one and those in whose place it is, something was made for an upstream that may still live; none:
+    /// of no one.
     ///
     /// # Errors
     ///
     /// When the store gives no answer.
-    pub(crate) async fn was_made_of(
+    pub(crate) async fn made_of(
         &self,
         row: &[u8; 32],
         now: UnixTime,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<[u8; 32]>, StoreError> {
         let mark = Mark::session(row);
-        Ok(self.store.get(place(&mark), now).await?.is_some())
+        let Some(found) = self.store.get(place(&mark), now).await? else {
+            return Ok(Vec::new());
+        };
+        let before = read(&found.value).unwrap_or_default().before;
+        Ok([*row].into_iter().chain(before).collect())
     }
 }
 
-fn read(value: &[u8]) -> Option<UnixTime> {
-    let value = value.try_into().ok()?;
-    Some(UnixTime::from_millis(u64::from_be_bytes(value)))
+/// What is to be noted of a session.
+#[derive(Clone, Copy)]
+struct Made<'a> {
+    until: UnixTime,
+    before: &'a [[u8; 32]],
+}
+
+/// What is noted of a session.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Noted {
+    until: UnixTime,
+    before: Vec<[u8; 32]>,
+}
+
+impl Noted {
+    fn written(&self) -> Vec<u8> {
+        let until = self.until.as_millis().to_be_bytes();
+        let before = self.before.iter().flatten();
+        until.iter().chain(before).copied().collect()
+    }
+}
+
+/// A row of an earlier version has a moment alone.
+fn read(value: &[u8]) -> Option<Noted> {
+    let (until, before) = value.split_first_chunk()?;
+    let (before, left) = before.as_chunks();
+    left.is_empty().then(|| Noted {
+        until: UnixTime::from_millis(u64::from_be_bytes(*until)),
+        before: before.to_vec(),
+    })
 }
 
 const fn place(mark: &Mark) -> Key<'_> {

@@ -243,6 +243,12 @@ impl Logins {
         if !sessions.takes_place(&earlier.row(), new, ask.now).await? {
             return Ok(false);
         }
+        let revocations = &self.deps.revocations;
+        let followed = held.as_ref().and_then(Restored::came_by);
+        let followed = followed.map(|came_by| *came_by.follows());
+        for before in [Some(earlier.row()), followed].into_iter().flatten() {
+            revocations.takes_over(&before, new, ask.now).await?;
+        }
         // What was revoked a moment ago ends its row behind us, and says nothing of the one that is new.
         let holds = held.is_some_and(|held| self.holds(ask, &held));
         let farewell = sessions.end(earlier, ask.now).await?;

@@ -139,10 +139,11 @@ impl Logins {
         };
         match ended {
             Ok(farewell) => {
-                if let Some(mut farewell) = farewell {
-                    self.revoke_at_provider(ask, &mut farewell);
-                }
-                true
+                let Some(mut farewell) = farewell else {
+                    return true;
+                };
+                self.revoke_at_provider(ask, &mut farewell);
+                self.ends_what_was_made(&farewell.row, ask.now).await
             }
             Err(error) => {
                 debug!(%error, "Whether a session has taken the place of one that ends is not known.");

@@ -14,8 +14,10 @@ use crate::auth::login::page::Page;
 use crate::auth::login::page::Sent;
 use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
+use crate::clock::UnixTime;
 use crate::rollout::Arm;
 use crate::session::Farewell;
+use crate::session::Restored;
 
 impl Logins {
     /// GET asks; POST from a page of the same origin ends the session. A redirect address is not taken from anybody.
@@ -33,6 +35,10 @@ impl Logins {
             From::Elsewhere => return self.page(ask, Page::NotOurForm, &root, Vec::new()),
         }
         let mut cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
+        // The one that it followed has ended since, and not by a sign-out.
+        let held = self.session(ask).await;
+        let followed = held.as_ref().and_then(Restored::came_by);
+        let followed = followed.map(|came_by| *came_by.follows());
         let mut farewell = match self.session_id(ask) {
             Some(id) => {
                 let known = self.deps.sessions.in_use_here(id, ask.now);
@@ -46,6 +52,9 @@ impl Logins {
         let mut ended = self.end_old_sessions(ask, farewell.is_some()).await;
         if let Some(farewell) = &farewell {
             ended.recorded &= self.ends_what_follows(ask, farewell).await;
+            if let Some(row) = &followed {
+                ended.recorded &= self.ends_what_was_made(row, ask.now).await;
+            }
         }
         // Over already, perhaps because another has just taken its place; or another has, and whoever was to end this one for it
         // broke off.
@@ -73,19 +82,41 @@ impl Logins {
         let from = plan.is_some_and(|plan| plan.arm(&farewell.provider) == Some(Arm::From));
         let carries = from && ask.policy.session_exchange().is_some();
         let (row, now) = (&farewell.row, ask.now);
-        // What upstreams got for it was made of it, too.
-        let found = match self.deps.revocations.was_made_of(row, now).await {
-            Ok(false) if carries => self.deps.sessions.was_carried(row, now).await,
-            found => found,
+        let made = self.ends_what_was_made(row, now).await;
+        let carried = if carries {
+            self.deps.sessions.was_carried(row, now).await
+        } else {
+            Ok(false)
         };
-        match found {
-            Ok(false) => return true,
+        match carried {
+            Ok(false) => return made,
             Ok(true) => {}
             Err(error) => {
                 debug!(%error, "A session may have been exchanged; what was given for it ends.");
             }
         }
-        let written = self.deps.revocations.end_what_follows(&farewell.row).await;
+        self.ends_all_of(row).await && made
+    }
+
+    /// What upstreams got for a session that is over, or for one in whose place it was, is over, too. `false`: the store does not
+    /// know of it yet.
+    pub(super) async fn ends_what_was_made(&self, row: &[u8; 32], now: UnixTime) -> bool {
+        let rows = match self.deps.revocations.made_of(row, now).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                debug!(%error, "Something may have been made of a session; it ends.");
+                vec![*row]
+            }
+        };
+        let mut written = true;
+        for row in rows {
+            written &= self.ends_all_of(&row).await;
+        }
+        written
+    }
+
+    async fn ends_all_of(&self, row: &[u8; 32]) -> bool {
+        let written = self.deps.revocations.end_what_follows(row).await;
         if let Err(error) = &written {
             debug!(%error, "The end of a session is written down when the store is there again.");
         }

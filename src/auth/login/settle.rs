@@ -34,6 +34,7 @@ use crate::rollout::RuleRef;
 use crate::session::Backing;
 use crate::session::NewSession;
 use crate::session::Origin;
+use crate::session::Restored;
 use crate::store::StoreError;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
@@ -166,8 +167,19 @@ impl Logins {
                 return Err(self.is_not_needed(ask, &created.row, place).await);
             }
         } else if let Some(earlier) = self.session_id(ask) {
+            let held = self.session(ask).await;
             match self.deps.sessions.end(earlier, ask.now).await {
-                Ok(Some(mut farewell)) => self.revoke_at_provider(ask, &mut farewell),
+                Ok(Some(mut farewell)) => {
+                    self.revoke_at_provider(ask, &mut farewell);
+                    let theirs = |held: &Restored| *held.canonical() == canonical;
+                    let same = held.as_ref().is_some_and(theirs);
+                    let followed = held.as_ref().and_then(Restored::came_by);
+                    let followed = followed.map(|came_by| *came_by.follows());
+                    for before in [Some(farewell.row), followed].into_iter().flatten() {
+                        let made = (&before, &created.row);
+                        self.hands_on_what_was_made(made, same, ask.now).await;
+                    }
+                }
                 Ok(None) => {}
                 Err(error) => {
                     warn!(error = %error, "An earlier session of a browser could not be ended.");
@@ -188,6 +200,25 @@ impl Logins {
         let cookies: Vec<HeaderValue> = cookies.collect();
         let subject = self.deps.reports.pseudonyms.of(&canonical);
         Ok((cookies, subject))
+    }
+
+    /// What upstreams got for the session that a sign-in has ended goes on with the new one, if that is the same person's, and is
+    /// over otherwise.
+    async fn hands_on_what_was_made(
+        &self,
+        (before, new): (&[u8; 32], &[u8; 32]),
+        same: bool,
+        now: UnixTime,
+    ) {
+        if same {
+            match self.deps.revocations.takes_over(before, new, now).await {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(%error, "What upstreams got for an earlier session ends with it.");
+                }
+            }
+        }
+        self.ends_what_was_made(before, now).await;
     }
 
     /// Ends a session that was made without a sign-in and takes no place: whoever has signed out meanwhile stays signed out.

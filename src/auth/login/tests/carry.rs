@@ -192,6 +192,54 @@ async fn whatever_else_comes_of_it_the_session_stays_as_it_is() {
     }
 }
 
+/// What an upstream got for the session whose place another one has taken ends with that one, too.
+#[tokio::test]
+async fn what_was_made_of_the_session_before_ends_with_the_sign_out() {
+    use crate::revocation::Found;
+    use crate::revocation::HandOut;
+    use crate::revocation::Marks;
+    use crate::revocation::Standing;
+    use crate::session::SessionId;
+
+    let mut world = asking();
+    let mut browser = of_the_old_side(&mut world).await;
+    let row = SessionId::parse(&browser.jar[COOKIE]).unwrap().row();
+    let before = Visit::to("/").with(&world, &mut browser).await;
+    let admitted = before.admitted.unwrap();
+    let grounds = crate::identity::Grounds::default();
+    let marks = Marks::of(admitted.identity(), admitted.canonical(), &grounds).and_session(&row);
+    let parent = Standing::new(world.revocations.index(), marks);
+    let made = HandOut {
+        token: "made",
+        client: None,
+        minted: false,
+        key: None,
+        parent: &parent,
+        owner: admitted.provider(),
+        ends: at(300),
+    };
+    let noted = world.revocations.notes_made(made, Some(&row), at(0));
+    noted.await.unwrap();
+    let counts = async || {
+        let Ok(Found::Handed(made)) = world.revocations.handed_out("made", at(1)).await else {
+            panic!("it was noted");
+        };
+        world.revocations.still_counts(&made, &[], at(1)).unwrap()
+    };
+    let asked = page("/").with(&world, &mut browser).await;
+    let callback = signed_in(&asked.location, "alice");
+    page(&callback).with(&world, &mut browser).await;
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+    assert!(counts().await, "she is still there");
+    let out = Visit {
+        method: Method::POST,
+        fields: vec![("sec-fetch-site", "same-origin")],
+        ..Visit::to("/.authferry/logout")
+    };
+    out.with(&world, &mut browser).await;
+    assert!(!counts().await);
+}
+
 #[tokio::test]
 async fn whoever_signs_out_meanwhile_stays_signed_out() {
     let mut world = asking();
