@@ -208,11 +208,14 @@ pub(crate) const CONFIRM_ABOVE: usize = 10;
 pub(crate) struct RevokeAnswer {
     /// The revocation; `None`: this was a plan.
     pub(crate) revocation: Option<RevocationView>,
-    /// How many running sessions it ends. Tokens that clients hold are ended too, and nobody can count them.
+    /// How many running sessions it ends. Tokens that providers gave clients are ended too, and nobody can count them.
     pub(crate) sessions: usize,
     /// How many refresh tokens of our token endpoint.
     #[serde(default)]
     pub(crate) refresh_tokens: usize,
+    /// How many access tokens that it gave its clients for others.
+    #[serde(default)]
+    pub(crate) access_tokens: usize,
     /// Whether there may be more than that.
     pub(crate) at_least: bool,
     /// Some of them.
@@ -284,12 +287,14 @@ pub(crate) enum RevokeFailure {
     #[error("there is no revocation of this name")]
     Unknown,
     /// It would end more than is confirmed.
-    #[error("{at_least}{sessions} sessions{tokens} would end: say `confirm`, up to how many may", at_least = if *.more { "at least " } else { "" }, tokens = beside(*.tokens))]
+    #[error("{at_least}{sessions} sessions{tokens} would end: say `confirm`, up to how many may", at_least = if *.more { "at least " } else { "" }, tokens = beside(*.tokens, *.access))]
     Confirm {
         /// How many.
         sessions: usize,
         /// How many refresh tokens of our token endpoint.
         tokens: usize,
+        /// How many access tokens.
+        access: usize,
         /// Whether there may be more.
         more: bool,
     },
@@ -298,13 +303,14 @@ pub(crate) enum RevokeFailure {
     Store(String),
 }
 
-/// Refresh tokens, where there are some.
-pub(crate) fn beside(tokens: usize) -> String {
-    match tokens {
+/// Refresh tokens and access tokens, where there are some.
+pub(crate) fn beside(refresh: usize, access: usize) -> String {
+    let some = |count: usize, what: &str| match count {
         0 => String::new(),
-        1 => " and 1 refresh token".to_owned(),
-        many => format!(" and {many} refresh tokens"),
-    }
+        1 => format!(" and 1 {what} token"),
+        many => format!(" and {many} {what} tokens"),
+    };
+    some(refresh, "refresh") + &some(access, "access")
 }
 
 /// The end of the ledger.

@@ -240,6 +240,7 @@ impl AdminBackend for FakeBackend {
             return Err(RevokeFailure::Confirm {
                 sessions: 12,
                 tokens: 0,
+                access: 0,
                 more: false,
             });
         }
@@ -247,6 +248,7 @@ impl AdminBackend for FakeBackend {
             revocation: (!wanted.plan).then(|| view(&wanted, actor)),
             sessions: 12,
             refresh_tokens: 0,
+            access_tokens: 0,
             at_least: false,
             shown: Vec::new(),
             durable: false,
@@ -287,6 +289,7 @@ impl AdminBackend for FakeBackend {
             return Err(RevokeFailure::Confirm {
                 sessions: 12,
                 tokens: 0,
+                access: 0,
                 more: false,
             });
         }

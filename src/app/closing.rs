@@ -115,6 +115,7 @@ pub(super) async fn close(
                 return Err(RevokeFailure::Confirm {
                     sessions,
                     tokens: 0,
+                    access: 0,
                     more: false,
                 });
             }

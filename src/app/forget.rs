@@ -111,7 +111,7 @@ async fn erase(
         };
         process.homes.stop(way, person, now).await?;
     }
-    process.revocations.forget_refresh_tokens(person).await?;
+    process.revocations.forget_tokens(person).await?;
     let accounts = process.links.forget(person, &names, now).await?;
     process.homes.forget(person, now).await?;
     let mut pins = 0;

@@ -58,11 +58,14 @@ pub(super) async fn revoke(
     let sessions = affected.sessions.len();
     let tokens = list.refresh_tokens(&wanted.target).await;
     let (tokens, more) = tokens.map_err(|error| away(&error))?;
-    let more = more || affected.more;
+    let access = list.access_tokens(&wanted.target).await;
+    let (access, more_access) = access.map_err(|error| away(&error))?;
+    let more = more || more_access || affected.more;
     let mut answer = RevokeAnswer {
         revocation: None,
         sessions,
         refresh_tokens: tokens,
+        access_tokens: access,
         at_least: more,
         shown: affected.sessions.iter().take(SHOWN).map(session).collect(),
         durable: list.is_durable(),
@@ -70,11 +73,12 @@ pub(super) async fn revoke(
     if wanted.plan {
         return Ok(answer);
     }
-    let all = sessions + tokens;
+    let all = sessions + tokens + access;
     if CONFIRM_ABOVE < all && wanted.confirm.is_none_or(|confirmed| confirmed < all) {
         return Err(RevokeFailure::Confirm {
             sessions,
             tokens,
+            access,
             more,
         });
     }

@@ -174,9 +174,9 @@ async fn revoke(what: What, out: &mut dyn Write) -> Result<(), CommandError> {
     let plural = if answer.sessions == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{at_least}{} running session{plural}{} {verb}; access tokens that clients hold are not counted",
+        "{at_least}{} running session{plural}{} {verb}; access tokens that providers gave clients are not counted",
         answer.sessions,
-        beside(answer.refresh_tokens)
+        beside(answer.refresh_tokens, answer.access_tokens)
     )?;
     for session in &answer.shown {
         let (digest, provider) = (printable(&session.session), printable(&session.provider));

@@ -125,6 +125,9 @@ impl Revocations {
                 return Ok(true);
             }
             if self.note(token.token, &handed, expect, now).await? {
+                if !handed.is_of_nobody() {
+                    self.access_is_out(&handed).await;
+                }
                 return Ok(true);
             }
         }
@@ -150,6 +153,7 @@ impl Revocations {
             }
             let expect = Expect::Version(row.version);
             if self.note(token, &handed, expect, now).await? {
+                self.access_is_back(&digest).await;
                 return Ok(());
             }
         }

@@ -702,7 +702,7 @@ async fn what_is_noted_of_a_persons_refresh_tokens_is_erased_with_them_and_nobod
         rows.collect::<Vec<_>>()
     };
     assert_eq!(left().await, [1, 2, 3]);
-    here.list.forget_refresh_tokens(&person()).await.unwrap();
+    here.list.forget_tokens(&person()).await.unwrap();
     assert_eq!(left().await, [2]);
 }
 

@@ -87,7 +87,7 @@ impl Stage {
         self.old.sign(&claims)
     }
 
-    async fn exchanged(&self, token: &str, audience: &str) -> Answer {
+    pub(crate) async fn exchanged(&self, token: &str, audience: &str) -> Answer {
         let pairs = [
             (
                 "grant_type",
@@ -149,6 +149,9 @@ async fn a_client_gives_back_what_it_was_given_for_another_token() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(call(&stage.proxy, &given).await.status, 401);
     assert_eq!(stage.said(&given).await, json!({ "active": false }));
+    let all = ["--provider", "old", "--plan"];
+    let (_, said) = revoke(&stage.proxy, &all);
+    assert!(said.contains(" and 1 access token would end"), "{said}");
     // Nothing else is over.
     for token in [&alice, &other] {
         assert_eq!(call(&stage.proxy, token).await.status, 200);
@@ -174,8 +177,29 @@ async fn what_ends_a_token_ends_what_was_made_of_it() {
     let other = stage.given(&stage.subject("carol"), "app").await;
     assert_eq!(call(&stage.proxy, &known).await.status, 200);
     assert_eq!(stage.said(&minted).await["active"], json!(true));
+    let plan = |issuer: &str, name: &str| {
+        let plan = ["--account", name, "--issuer", issuer, "--plan"];
+        revoke(&stage.proxy, &plan).1
+    };
+    let (theirs, ours) = (stage.old.issuer(), "https://app.test/.authferry/oauth2");
+    let said = plan(&theirs, "bob");
+    assert!(
+        said.starts_with("0 running sessions and 3 access tokens would end"),
+        "{said}"
+    );
+    let said = plan(ours, "shop");
+    assert!(
+        said.starts_with("0 running sessions and 4 access tokens would end"),
+        "{said}"
+    );
     // Of the account that the exchanged ones do not name.
     stage.revoke("bob");
+    // What is over already does not end again.
+    let said = plan(ours, "shop");
+    assert!(
+        said.starts_with("0 running sessions and 1 access token would end"),
+        "{said}"
+    );
     for token in [&known, &fresh] {
         assert_eq!(call(&stage.proxy, token).await.status, 401);
     }

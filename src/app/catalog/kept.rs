@@ -9,6 +9,9 @@ use crate::config::settings::Settings;
 use crate::issuer::settings::Grant;
 use crate::session::KEPT_FOR as FORM_KEPT_FOR;
 
+/// What is noted of tokens, for the counts of revocations.
+const OUT: &str = "by what each of them can be revoked: digests of account, person and client";
+
 /// The rows of the table.
 pub(super) fn kept(out: &mut String, settings: &Settings) {
     out.push_str("\n| Stored | Of people | For how long |\n|---|---|---|\n");
@@ -99,6 +102,11 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             let what = "which client got a token for another one, and by what that can be revoked, sealed under the token";
             let until = "ten minutes longer than it is good".to_owned();
             rows.push(("tokens that clients got for others", what, until));
+            rows.push((
+                "tokens for others that are out",
+                OUT,
+                "as long as they are good".to_owned(),
+            ));
         }
         let refresh = issuer.clients.iter();
         let longest = refresh
@@ -109,10 +117,9 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             let what =
                 "account and person of each refresh token, and the provider's own, sealed under it";
             rows.push(("refresh tokens", what, format!("{} at most", span(longest))));
-            let what = "by what each of them can be revoked: digests of account, person and client";
             rows.push((
                 "refresh tokens that are out",
-                what,
+                OUT,
                 "as long as they are good".to_owned(),
             ));
         }
