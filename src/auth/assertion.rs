@@ -20,7 +20,7 @@ const REPEATED: &[&str] = &["subject", "name", "email", "email_verified", "group
 
 /// What an assertion says of a person.
 pub(crate) fn assertion_claims() -> Vec<&'static str> {
-    [&["sub", "acr", "client_id"], REPEATED].concat()
+    [&["sub", "acr", "client_id", "act"], REPEATED].concat()
 }
 
 /// Mints assertions under the keys of the ring, which are published under `/.authferry/jwks.json`.
@@ -86,6 +86,10 @@ impl Assertions {
         }
         if let Some(client) = &identity.client_id {
             say("client_id", (**client).into());
+        }
+        // Or it would look like a login of the subject (RFC 8693 §1.1).
+        if let (Some(act), _) = identity.delegation.said() {
+            say("act", act.clone());
         }
         for name in REPEATED {
             if let Some(value) = identity.attributes.member(name) {

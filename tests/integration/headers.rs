@@ -163,6 +163,10 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
             "exp".to_owned(),
             serde_json::json!(i64::try_from(now).unwrap() + left),
         );
+        let acts = serde_json::json!({ "sub": "bot", "act": { "sub": "before" } });
+        if left == 600 {
+            claims.insert("act".to_owned(), acts.clone());
+        }
         let token = format!("Bearer {}", new.sign(&claims));
         let answer = request(
             proxy.address,
@@ -186,6 +190,8 @@ async fn an_assertion_about_a_token_within_the_leeway_can_be_used() {
             (&said["sub"], &said["aud"]),
             (&"uid-alice".into(), &"crm".into())
         );
+        // Whoever acts for her is not taken for her.
+        assert_eq!(said.get("act"), (left == 600).then_some(&acts));
     }
 }
 
