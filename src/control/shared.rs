@@ -133,20 +133,24 @@ impl Shared {
         drop(self.store.release(LEASE, &self.holder).await);
     }
 
-    /// Where a rollout stands.
+    /// Where a rollout stands. Its epoch is the highest that either row has: a file may have said where it stood meanwhile, and what
+    /// was voided then stays void.
     pub(super) async fn load(
         &self,
         rollout: &RolloutId,
         now: UnixTime,
     ) -> Result<Option<Found>, StoreError> {
-        let row = self.store.get(progress(rollout), now).await?;
-        let found = |row: crate::store::Row| {
-            Ok(Found {
-                progress: read(&row.value)?,
-                version: row.version,
-            })
+        let Some(row) = self.store.get(progress(rollout), now).await? else {
+            return Ok(None);
         };
-        row.map(found).transpose()
+        let mut progress: Progress = read(&row.value)?;
+        if let Some(raised) = self.store.get(epoch(rollout), now).await? {
+            progress.epoch = progress.epoch.max(read(&raised.value)?);
+        }
+        Ok(Some(Found {
+            progress,
+            version: row.version,
+        }))
     }
 
     /// Lets a rollout stand there for everybody; `false`: somebody else has moved it meanwhile.
@@ -163,16 +167,21 @@ impl Shared {
             .await
     }
 
-    /// The epoch of a rollout whose file says where it stands, and what its row must be when it is raised.
+    /// The epoch of a rollout, whoever has raised it, and what the row must be that instances raise whose file says where it stands.
     pub(super) async fn epoch(
         &self,
         rollout: &RolloutId,
         now: UnixTime,
     ) -> Result<(u64, Expect), StoreError> {
-        match self.store.get(epoch(rollout), now).await? {
-            Some(row) => Ok((read(&row.value)?, Expect::Version(row.version))),
-            None => Ok((0, Expect::Absent)),
-        }
+        let (raised, expect) = match self.store.get(epoch(rollout), now).await? {
+            Some(row) => (read(&row.value)?, Expect::Version(row.version)),
+            None => (0, Expect::Absent),
+        };
+        let driven = match self.store.get(progress(rollout), now).await? {
+            Some(row) => read::<Progress>(&row.value)?.epoch,
+            None => 0,
+        };
+        Ok((raised.max(driven), expect))
     }
 
     /// Raises it for everybody; `false`: somebody else has written it meanwhile.

@@ -1,4 +1,4 @@
-//! The epoch of rollouts whose file says where they stand: all that instances share of them.
+//! The epoch of rollouts, whoever says where they stand: where their file does, it is all that instances share of them.
 //!
 //! Each instance follows its own file, and its own kill switch. Where one raises the epoch the others do too: a pin that is void
 //! here and good there would send people to and fro, and a login that began here could not end there.
@@ -15,12 +15,13 @@ use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 
 impl Conductor {
-    /// Fetches the epoch of rollouts that were never seen here. A start waits for no store: [`Self::share_epoch`] goes on.
+    /// Fetches the epoch of rollouts that were never seen here, also of those that are driven: a file may have said where they stood,
+    /// and no row says more. A start waits for no store: [`Self::share_epoch`] and [`Self::catch_up`] go on.
     pub(super) async fn learn_epochs(&self, courses: &[Course]) -> Result<(), String> {
         let Some(shared) = &self.parts.shared else {
             return Ok(());
         };
-        for course in courses.iter().filter(|course| !is_driven(course)) {
+        for course in courses {
             if self.runs().contains_key(&course.id) {
                 continue;
             }

@@ -92,7 +92,9 @@ impl Estate {
 impl Instance {
     async fn order(&self, command: Command) -> Result<(), String> {
         let rollout = course().id;
-        let ordered = self.conductor.order(&rollout, &command, "ops", "because");
+        let ordered = self
+            .conductor
+            .order(&rollout, &command, "ops", "because");
         ordered.await.map(|_| ())
     }
 
@@ -348,4 +350,52 @@ async fn pins_that_are_void_at_one_are_void_at_all() {
     assert_eq!(two.stands().1, State::Baking);
     // One that begins anew knows it before it decides anything.
     assert_eq!(epoch(&starts("three").await), 1);
+}
+
+/// Who says where it stands may change, and an instance may begin with nothing: what was voided stays void.
+#[tokio::test]
+async fn pins_stay_void_whoever_says_where_a_rollout_stands() {
+    let estate = Estate::new();
+    let by_file = || Course {
+        control: rollout::Control::Pinned,
+        ..course()
+    };
+    let starts = async |node: &str, course: &Course| {
+        let instance = estate.instance(node);
+        let courses = std::slice::from_ref(course);
+        instance.conductor.learn(courses).await.unwrap();
+        instance.conductor.adopt(courses.to_vec()).unwrap();
+        instance.conductor.tick().await;
+        instance
+    };
+    let epoch = |instance: &Instance| instance.standing().progress.epoch;
+    let recalls = async |instance: &Instance| {
+        let kill = &instance.conductor.parts.kill;
+        for position in [KillPosition::Legacy, KillPosition::Off] {
+            kill.set(position, None, "ops", "wrong people").unwrap();
+            instance.conductor.tick().await;
+        }
+        // It tells the others when it looks again.
+        instance.conductor.tick().await;
+    };
+    let one = starts("one", &by_file()).await;
+    recalls(&one).await;
+    assert_eq!(epoch(&one), 1);
+    // With the controller in charge from here on, of which no row is there; the lease of the first is over.
+    estate.clock.advance(Duration::from_secs(11));
+    let two = starts("two", &course()).await;
+    assert_eq!(epoch(&two), 1);
+    two.order(Command::Start).await.unwrap();
+    two.order(Command::SetStage("ramp".into())).await.unwrap();
+    recalls(&two).await;
+    assert_eq!(epoch(&two), 2);
+    // And with the file again, of which the row is older.
+    let three = starts("three", &by_file()).await;
+    assert_eq!(epoch(&three), 2);
+    recalls(&three).await;
+    assert_eq!(epoch(&three), 3);
+    // One that runs hears of it, and one that begins where the row of the controller is older.
+    two.conductor.tick().await;
+    assert_eq!(epoch(&two), 3);
+    assert_eq!(epoch(&starts("four", &course()).await), 3);
 }
