@@ -65,6 +65,12 @@ pub(crate) struct PeopleView {
     pub(crate) modern_born: u64,
     /// They were there before a step back.
     pub(crate) recalled: u64,
+    /// A switch back now would lock them out.
+    #[serde(default)]
+    pub(crate) locked_out: u64,
+    /// Accounts of which it is in doubt whose they are.
+    #[serde(default)]
+    pub(crate) conflict: u64,
 }
 
 /// One limit.
@@ -112,4 +118,7 @@ pub(crate) struct OrderRequest {
     pub(crate) stage: Option<String>,
     /// Why; recorded.
     pub(crate) reason: String,
+    /// For `promote` and `set-stage`: so many people may go back to the old provider by it; recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recall: Option<u64>,
 }

@@ -122,6 +122,8 @@ impl AdminBackend for Backend {
                     modern: seen.modern_born + seen.signs_in_again,
                     modern_born: seen.modern_born,
                     recalled: seen.recalled,
+                    locked_out: seen.locked_out,
+                    conflict: seen.conflict,
                 }),
                 ..RolloutView::default()
             };
@@ -170,7 +172,7 @@ impl AdminBackend for Backend {
         let rollout = RolloutId::new(&order.rollout);
         let conductor = &self.process.conductor;
         conductor
-            .order(&rollout, &command, actor, &order.reason)
+            .order(&rollout, &command, actor, (&order.reason, order.recall))
             .await?;
         let all = self.rollouts();
         let found = all.into_iter().find(|view| view.id == order.rollout);

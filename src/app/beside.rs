@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
+use crate::app::exposed;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::app::unlinked;
@@ -39,7 +40,7 @@ pub(super) fn count(process: &Arc<Process>, reloader: &Arc<Reloader>) {
             stragglers(&counting, &settings);
             tell(&counting);
             if turn == 0 {
-                exposed(&counting, &settings).await;
+                hurt(&counting, &settings).await;
             }
             turn = (turn + 1) % EXPOSED;
         }
@@ -145,14 +146,12 @@ fn tell(process: &Process) {
     );
 }
 
-async fn exposed(process: &Process, settings: &Settings) {
-    let plans = &settings.rollouts;
-    let known = process.exposure.look(plans.iter(), process.clock.now());
-    let known = known.await;
+async fn hurt(process: &Process, settings: &Settings) {
+    let known = exposed::look(process, settings, process.clock.now()).await;
     if let Err(why) = &known {
         warn!(why, "It is not known whom a switch back would hurt.");
     }
-    for plan in plans {
+    for plan in &settings.rollouts {
         // Where nobody asks, nothing is counted.
         if asks_for_partners(settings, &plan.id) {
             let now = process.clock.now();
@@ -167,9 +166,6 @@ async fn exposed(process: &Process, settings: &Settings) {
                 .conductor
                 .unlinked(&plan.id, counted.filter(|_| looked.is_ok()));
         }
-        let exposed = process.exposure.of(&plan.id).filter(|_| known.is_ok());
-        let people = exposed.map(|exposed| exposed.modern_born);
-        process.conductor.exposed(&plan.id, people);
     }
 }
 

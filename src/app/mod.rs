@@ -10,6 +10,7 @@ mod closing;
 mod denials;
 mod drill;
 mod explain;
+mod exposed;
 mod forget;
 pub(crate) mod inventory;
 mod life;

@@ -36,6 +36,7 @@ use crate::rollout::Course;
 use crate::rollout::KillState;
 use crate::rollout::Pin;
 use crate::rollout::Plan;
+use crate::rollout::RolloutId;
 use crate::session::Pins;
 use crate::telemetry::Pseudonyms;
 
@@ -132,6 +133,39 @@ pub(super) async fn of_reload(process: &Process, running: &Settings, new: &Setti
     count(around, (running, new), cases, &mut view).await;
     view.recalled = view.back() + view.refused();
     view
+}
+
+/// Whether a rollout may take a step forward, by whom of those who were seen it would take back. Whom it refuses is what its
+/// stage is there for, and `promote.require` says when that may be.
+///
+/// # Errors
+///
+/// How many it would take back, and what to say if that is meant.
+pub(super) async fn of_step(
+    process: &Process,
+    running: &Settings,
+    (rollout, step): (&RolloutId, &str),
+    meant: Option<u64>,
+) -> Result<(), String> {
+    let mut new = running.clone();
+    let steps = [(rollout.to_string(), step.to_owned())];
+    at_steps(&mut new, &steps.into())?;
+    let view = of_reload(process, running, &new).await;
+    let (back, allowed) = (
+        view.back(),
+        running.audit.max_recall.max(meant.unwrap_or(0)),
+    );
+    if back <= allowed {
+        return Ok(());
+    }
+    let worst = view.rows.iter().max_by_key(|row| row.back);
+    let worst = worst.map_or_else(String::new, |row| {
+        format!(", most of them at `{}` by `{}`", row.app, row.rule)
+    });
+    Err(format!(
+        "of the people let in within `retention.facts` {back} would start at the old provider again in `{step}`{worst}; \
+         {allowed} may (`audit.max_recall`): if that is meant, `authferry ctl promote --recall {back}`, or `set-stage` with it"
+    ))
 }
 
 /// Whether a reload may do that to people.

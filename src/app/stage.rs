@@ -9,10 +9,12 @@ use tokio::time::MissedTickBehavior;
 use crate::app::aftermath;
 use crate::app::beside;
 use crate::app::online;
+use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::control;
 use crate::identity::ProviderId;
+use crate::rollout::RolloutId;
 
 /// The running program, as the conductor sees it.
 #[derive(Debug)]
@@ -50,6 +52,16 @@ impl control::Stage for Stage {
         aftermath::end(&self.process, provider, "controller", why)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    async fn may_begin(
+        &self,
+        rollout: &RolloutId,
+        step: &str,
+        meant: Option<u64>,
+    ) -> Result<(), String> {
+        let settings = self.reloader.settings();
+        plan::of_step(&self.process, &settings, (rollout, step), meant).await
     }
 
     async fn is_ready(&self, provider: &ProviderId) -> Result<(), String> {

@@ -1,7 +1,10 @@
 //! Who somebody is across providers.
 
+mod by_claims;
+
 use std::sync::Arc;
 
+use crate::auth::canonical::by_claims::ByClaims;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
@@ -14,8 +17,6 @@ use crate::links;
 use crate::links::LinkError;
 use crate::links::Links;
 use crate::links::Method;
-use crate::links::Partner;
-use crate::links::Place;
 use crate::links::Sighting;
 use crate::links::settings::Canonical;
 use crate::links::settings::OnMissing;
@@ -44,67 +45,8 @@ pub(super) enum NotJoined {
     Store(StoreError),
 }
 
-/// What the claims that link accounts say of one.
-#[derive(Debug, Default)]
-struct ByClaims {
-    /// The first person whom an identifier names,
-    by_id: Option<CanonicalSubject>,
-    /// and whom an address does.
-    by_address: Option<CanonicalSubject>,
-    /// What is uncertain of an account of the new side,
-    at_new: Doubt,
-    /// and of one of the old side.
-    at_old: Doubt,
-}
-
-/// Of which claims nobody can tell whose they are: they are somebody else's too, or two of them name two people.
-#[derive(Clone, Copy, Debug, Default)]
-struct Doubt {
-    id: bool,
-    address: bool,
-}
-
-impl ByClaims {
-    fn doubt(&mut self, place: Place) -> &mut Doubt {
-        match place {
-            Place::Old => &mut self.at_old,
-            Place::New => &mut self.at_new,
-        }
-    }
-
-    /// Takes in what follows from one rule.
-    fn hears(&mut self, place: Place, said: Partner, is_address: bool) {
-        match said {
-            Partner::Nobody => {}
-            Partner::Contested if is_address => self.doubt(place).address = true,
-            Partner::Contested => self.doubt(place).id = true,
-            // An address is weaker than whatever else says who somebody is.
-            Partner::Person(_) if is_address && self.by_id.is_some() => {}
-            Partner::Person(whose) => {
-                let earlier = self.by_id.as_ref().or(self.by_address.as_ref());
-                let differs = earlier.is_some_and(|earlier| *earlier != whose);
-                let doubt = self.doubt(place);
-                let named = if is_address {
-                    doubt.address |= differs;
-                    &mut self.by_address
-                } else {
-                    doubt.id |= differs;
-                    &mut self.by_id
-                };
-                named.get_or_insert(whose);
-            }
-        }
-    }
-
-    /// Whom the rules agree on. An account of the old side of which they do not goes on as itself: whom it would become could
-    /// be somebody else.
-    fn partner(self) -> Option<CanonicalSubject> {
-        let (old, new) = (self.at_old, self.at_new);
-        let by_address = self.by_address.filter(|_| !old.address && !new.address);
-        let named = self.by_id.or(by_address);
-        named.filter(|_| !old.id && !new.id)
-    }
-}
+/// Why an account is nobody's, and whom it would have been, where that is known.
+type Denied = (NotJoined, Option<CanonicalSubject>);
 
 impl Joiner {
     /// `canonical: None`: nobody is joined. `named`: the providers whose accounts templates write.
@@ -144,15 +86,20 @@ impl Joiner {
         identity: &Identity,
         now: UnixTime,
     ) -> Result<CanonicalSubject, NotJoined> {
-        match self.found(identity, now).await {
-            // What an operator has decided stands above what is said.
-            Err(said @ (NotJoined::Refused(_) | NotJoined::Contested)) => {
-                let decided = self.links.decided(&identity.provider, &identity.key, now);
-                let decided = decided.await.map_err(NotJoined::Store)?;
-                decided.ok_or(said)
-            }
-            found => found,
+        let account = (&identity.provider, &identity.key);
+        let (why, whom) = match self.found(identity, now).await {
+            Ok(person) => return Ok(person),
+            Err((why @ NotJoined::Store(_), _)) => return Err(why),
+            Err(denied) => denied,
+        };
+        // What an operator has decided stands above what is said.
+        let decided = self.links.decided(account.0, account.1, now).await;
+        if let Some(person) = decided.map_err(NotJoined::Store)? {
+            return Ok(person);
         }
+        let whom = whom.unwrap_or_else(|| CanonicalSubject::unjoined(account.1));
+        self.links.in_conflict(&whom, account, now).await;
+        Err(why)
     }
 
     /// The same, for what outlives the request: what this instance remembers of links may have been decided otherwise at
@@ -190,22 +137,20 @@ impl Joiner {
         Ok(whose == *person)
     }
 
-    async fn found(
-        &self,
-        identity: &Identity,
-        now: UnixTime,
-    ) -> Result<CanonicalSubject, NotJoined> {
+    /// As [`Self::join`], without an operator; with an error whom the account would have been, where that is known.
+    async fn found(&self, identity: &Identity, now: UnixTime) -> Result<CanonicalSubject, Denied> {
         let Some(canonical) = self.canonical.as_deref() else {
             return Ok(CanonicalSubject::unjoined(&identity.key));
         };
         let (provider, key) = (&identity.provider, &identity.key);
-        let named = links::joined(canonical, identity).map_err(|refusal| {
+        let away = |error| -> Denied { (NotJoined::Store(error), None) };
+        let named = links::joined(canonical, identity).map_err(|refusal| -> Denied {
             self.metrics.link(Method::Claim.as_str(), Link::Conflict);
-            NotJoined::Refused(refusal)
+            (NotJoined::Refused(refusal), None)
         })?;
         let own = match &named {
             Some((person, method)) => {
-                let linked = self.link(person, (provider, key), *method, now).await;
+                let linked = self.claims(person, (provider, key), *method, now).await;
                 linked.map(|()| Some(person.clone()))
             }
             // A link outlives what made it: nobody becomes a stranger because a list or a claim falls silent.
@@ -218,29 +163,37 @@ impl Joiner {
             Ok(person) => person.as_ref(),
             // What was seen of it counts against whoever else says so.
             Err(NotJoined::Refused(_) | NotJoined::Contested) => None,
-            Err(NotJoined::Store(_)) => return own.map(|_| CanonicalSubject::unjoined(key)),
+            Err(NotJoined::Store(_)) => {
+                let unknown = own.map(|_| CanonicalSubject::unjoined(key));
+                return unknown.map_err(|why| (why, None));
+            }
         };
         let claims = self.by_claims(canonical, identity, person, now).await;
-        let claims = claims.map_err(NotJoined::Store)?;
-        let conflict = || {
+        let claims = claims.map_err(away)?;
+        let (whom, method) = named.unzip();
+        let conflict = |whom: Option<CanonicalSubject>| {
             self.metrics.link(Method::Claim.as_str(), Link::Conflict);
-            Err(NotJoined::Contested)
+            Err((NotJoined::Contested, whom))
         };
-        match (own?, named.map(|(_, method)| method)) {
+        let own = own.map_err(|why| -> Denied { (why, whom.clone()) })?;
+        match (own, method) {
             // What makes a name says it of this account alone; that nobody else has it must be seen.
-            (Some(_), Some(Method::Claim)) if claims.at_new.id => conflict(),
+            (Some(_), Some(Method::Claim)) if claims.at_new.id => conflict(whom),
             // What a list says, and what has been linked before, stands.
             (Some(person), _) => Ok(person),
-            (None, _) if claims.at_new.id => conflict(),
+            (None, _) if claims.at_new.id => conflict(None),
             (None, _) => {
                 let contested = claims.at_new.address;
                 match claims.partner() {
                     Some(person) => {
                         let account = (provider, key);
-                        self.link(&person, account, Method::Claim, now).await?;
-                        Ok(person)
+                        let linked = self.claims(&person, account, Method::Claim, now).await;
+                        match linked {
+                            Ok(()) => Ok(person),
+                            Err(why) => Err((why, Some(person))),
+                        }
                     }
-                    None if contested => conflict(),
+                    None if contested => conflict(None),
                     None => Ok(CanonicalSubject::unjoined(key)),
                 }
             }
@@ -271,6 +224,20 @@ impl Joiner {
 
     /// Makes sure that an account is this person's, and nobody else's.
     pub(super) async fn link(
+        &self,
+        person: &CanonicalSubject,
+        account: (&ProviderId, &SubjectKey),
+        method: Method,
+        now: UnixTime,
+    ) -> Result<(), NotJoined> {
+        let linked = self.claims(person, account, method, now).await;
+        if let Err(NotJoined::Refused(_) | NotJoined::Contested) = &linked {
+            self.links.in_conflict(person, account, now).await;
+        }
+        linked
+    }
+
+    async fn claims(
         &self,
         person: &CanonicalSubject,
         (provider, key): (&ProviderId, &SubjectKey),

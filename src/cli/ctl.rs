@@ -78,7 +78,7 @@ enum Command {
     /// Begin a rollout with its first stage
     Start(Order),
     /// Go to the next step, now that everything it needs is there
-    Promote(Order),
+    Promote(Forward),
     /// Stay in this step until somebody resumes
     Pause(Order),
     /// Go on, after a pause, a hold or a rollback
@@ -89,9 +89,9 @@ enum Command {
     SetStage {
         /// The step: `STAGE`, or `STAGE/PERCENT`
         step: String,
-        /// Which rollout, and why.
+        /// Which rollout, why, and what is meant.
         #[command(flatten)]
-        order: Order,
+        forward: Forward,
     },
     /// Read the configuration again
     Reload,
@@ -106,6 +106,17 @@ struct Order {
     /// Why; recorded
     #[arg(long)]
     reason: String,
+}
+
+/// An order to go on.
+#[derive(clap::Args, Clone, Debug)]
+struct Forward {
+    /// Which rollout, and why.
+    #[command(flatten)]
+    order: Order,
+    /// So many people may start at the old provider again by it, of those let in lately; without it, as many as `audit.max_recall` says. Recorded
+    #[arg(long, value_name = "PEOPLE")]
+    recall: Option<u64>,
 }
 
 /// The positions of the kill switch.
@@ -141,13 +152,13 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
         }
         Command::Status => status(&args.socket, out).await,
         Command::Reload => reload(&args.socket, out).await,
-        Command::Start(order) => obey(&args.socket, "start", None, order, out).await,
-        Command::Promote(order) => obey(&args.socket, "promote", None, order, out).await,
-        Command::Pause(order) => obey(&args.socket, "pause", None, order, out).await,
-        Command::Resume(order) => obey(&args.socket, "resume", None, order, out).await,
-        Command::Rollback(order) => obey(&args.socket, "rollback", None, order, out).await,
-        Command::SetStage { step, order } => {
-            obey(&args.socket, "set-stage", Some(step), order, out).await
+        Command::Start(order) => obey(&args.socket, "start", order, out).await,
+        Command::Promote(forward) => go_on(&args.socket, "promote", None, forward, out).await,
+        Command::Pause(order) => obey(&args.socket, "pause", order, out).await,
+        Command::Resume(order) => obey(&args.socket, "resume", order, out).await,
+        Command::Rollback(order) => obey(&args.socket, "rollback", order, out).await,
+        Command::SetStage { step, forward } => {
+            go_on(&args.socket, "set-stage", Some(step), forward, out).await
         }
     };
     finish(done, out)
@@ -238,10 +249,25 @@ async fn kill(
 async fn obey(
     socket: &Socket,
     command: &str,
-    stage: Option<&String>,
     order: &Order,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
+    let forward = Forward {
+        order: order.clone(),
+        recall: None,
+    };
+    go_on(socket, command, None, &forward, out).await
+}
+
+/// The same, of an order that may lead forward.
+async fn go_on(
+    socket: &Socket,
+    command: &str,
+    stage: Option<&String>,
+    forward: &Forward,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let order = &forward.order;
     let rollout = match &order.rollout {
         Some(rollout) => rollout.clone(),
         None => {
@@ -261,6 +287,7 @@ async fn obey(
         command: command.to_owned(),
         stage: stage.cloned(),
         reason: order.reason.clone(),
+        recall: forward.recall,
     })?;
     let answer = ask(socket, Method::POST, "/admin/v1/rollouts", Some(&body)).await?;
     super::rollouts::write(&serde_json::from_value(answer)?, out)?;

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) pages: Pages,
     /// Whom guards ask what other systems count, by guardrails.
     pub(crate) prometheus: BTreeMap<Box<str>, promql::Source>,
+    /// Classes of assurance, the weakest first.
+    pub(crate) assurance: Vec<Box<str>>,
     /// Named cohorts.
     pub(crate) cohorts: rollout::Cohorts,
     /// Applications, with their hosts and routes.

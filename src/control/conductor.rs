@@ -65,6 +65,19 @@ pub(crate) trait Stage: fmt::Debug + Send + Sync {
     /// What is wrong there.
     async fn is_ready(&self, provider: &ProviderId) -> Result<(), String>;
 
+    /// Whether a step may begin, by what it does to people who are here: `meant` of them may start at the old provider again,
+    /// where more may not anyway.
+    ///
+    /// # Errors
+    ///
+    /// How many it would take back, and how to say that it is meant.
+    async fn may_begin(
+        &self,
+        rollout: &RolloutId,
+        step: &str,
+        meant: Option<u64>,
+    ) -> Result<(), String>;
+
     /// Ends whatever a provider has vouched for until now.
     ///
     /// # Errors
@@ -202,7 +215,10 @@ impl Conductor {
         match transition {
             Some(transition) if !transition.urgent && self.waits(id, now) => {}
             Some(transition) => {
-                if let Err(why) = self.commit(id, transition, "controller", None).await {
+                if let Err(why) = self
+                    .commit(id, transition, "controller", (None, None))
+                    .await
+                {
                     self.blocked(id, why);
                 }
             }
@@ -224,7 +240,7 @@ impl Conductor {
         rollout: &RolloutId,
         command: &Command,
         actor: &str,
-        reason: &str,
+        (reason, recall): (&str, Option<u64>),
     ) -> Result<Standing, String> {
         let _turn = self.turn.lock().await;
         // Whoever follows may order everything but what rests on evidence, which whoever leads has.
@@ -255,7 +271,7 @@ impl Conductor {
             let view = run.view(kill, self.parts.clock.now());
             command.apply(&run.progress, &view, reason)?
         };
-        self.commit(rollout, transition, actor, Some(command))
+        self.commit(rollout, transition, actor, (Some(command), recall))
             .await?;
         self.show();
         let standing = self

@@ -1,6 +1,7 @@
 //! Whom a switch back would hurt now: people who have moved, by what is known of them at the provider they came from.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -11,25 +12,75 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
 use crate::links::Links;
 use crate::rollout::Plan;
 use crate::rollout::RolloutId;
 use crate::session::MAX_MOVED;
 use crate::session::Pins;
+use crate::session::Stay;
+use crate::store::StoreError;
 use crate::telemetry::Metrics;
 
 /// People of whom the store is asked at once.
 const AT_ONCE: usize = 64;
 
-/// People of one rollout whom a switch back would hurt.
+/// Why a switch back would hurt somebody: label values.
+const WHYS: [&str; 5] = [
+    "modern_born",
+    "signs_in_again",
+    "legacy_disabled",
+    "password_changed_since",
+    "factor_only_at_modern",
+];
+
+/// People of one rollout whom a switch back would hurt. Whoever has several reasons counts by each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Exposed {
     /// They have moved, and no account of theirs at `from` is known.
     pub(crate) modern_born: u64,
     /// They have moved, and would sign in at `from` again.
     pub(crate) signs_in_again: u64,
+    /// They have moved, and `from` has barred them.
+    pub(crate) legacy_disabled: u64,
+    /// They have moved, and their password at `to` was changed since.
+    pub(crate) password_changed_since: u64,
+    /// They have moved, and have signed in at `to` with more than `from` can tell of anybody.
+    pub(crate) factor_only_at_modern: u64,
+    /// How many of these a switch back would lock out of something, each once: everybody but those who sign in again.
+    pub(crate) locked_out: u64,
     /// They had moved before a step back.
     pub(crate) recalled: u64,
+    /// Accounts of which it is in doubt whose they are, at either side.
+    pub(crate) conflict: u64,
+}
+
+impl Exposed {
+    /// How many there are by each of [`WHYS`].
+    pub(crate) fn by_why(&self) -> [(&'static str, u64); 5] {
+        let people = [
+            self.modern_born,
+            self.signs_in_again,
+            self.legacy_disabled,
+            self.password_changed_since,
+            self.factor_only_at_modern,
+        ];
+        let mut people = people.into_iter();
+        WHYS.map(|why| (why, people.next().unwrap_or(0)))
+    }
+}
+
+/// What is asked about a rollout.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    /// As it decides now.
+    pub(crate) plan: &'a Plan,
+    /// People whom `from` has barred.
+    pub(crate) barred: Vec<CanonicalSubject>,
+    /// Classes of assurance that are more than any of `from`.
+    pub(crate) above: Vec<Box<str>>,
+    /// Whether some route of its applications takes no class of `from`.
+    pub(crate) demanded: bool,
 }
 
 /// What is known of all rollouts.
@@ -57,45 +108,20 @@ impl Exposure {
     /// # Errors
     ///
     /// When the store gives no answer: what was known stays.
-    pub(crate) async fn look(
-        &self,
-        plans: impl Iterator<Item = &Plan>,
-        now: UnixTime,
-    ) -> Result<(), String> {
+    pub(crate) async fn look(&self, asked: &[Asked<'_>], now: UnixTime) -> Result<(), String> {
         let mut fresh = HashMap::new();
-        for plan in plans {
-            let moved = self.pins.all_moved(&plan.id, now).await;
-            let moved = moved.map_err(|error| error.to_string())?;
-            if MAX_MOVED <= moved.len() {
-                // A part of them says nothing of all, and a gate that rests on it would be open.
-                fresh.insert(plan.id.clone(), None);
-                continue;
-            }
-            let here = || moved.iter().filter(|row| row.epoch == plan.epoch);
-            let asked: Vec<_> = here()
-                .map(|row| self.links.has_account(&row.account, now))
-                .collect();
-            let known = stream::iter(asked).buffer_unordered(AT_ONCE);
-            let known: Vec<_> = known.collect().await;
-            let mut exposed = Exposed {
-                recalled: (moved.len() - here().count()) as u64,
-                ..Exposed::default()
-            };
-            for known in known {
-                match known.map_err(|error| error.to_string())? {
-                    true => exposed.signs_in_again += 1,
-                    false => exposed.modern_born += 1,
-                }
-            }
-            fresh.insert(plan.id.clone(), Some(exposed));
+        for asked in asked {
+            let exposed = self.look_at(asked, now).await;
+            let exposed = exposed.map_err(|error| error.to_string())?;
+            fresh.insert(asked.plan.id.clone(), exposed);
         }
         let known = || {
             let all = fresh.iter();
             all.filter_map(|(id, exposed)| exposed.as_ref().map(|exposed| (id, exposed)))
         };
         let rows = known().flat_map(|(id, exposed)| {
-            let (born, again) = (exposed.modern_born, exposed.signs_in_again);
-            [("modern_born", born), ("signs_in_again", again)]
+            exposed
+                .by_why()
                 .map(|(why, people)| (id.as_str(), why, people))
         });
         self.metrics.rollback_exposure(rows);
@@ -104,12 +130,63 @@ impl Exposure {
                 ("modern", exposed.signs_in_again),
                 ("modern_born", exposed.modern_born),
                 ("recalled", exposed.recalled),
+                ("conflict", exposed.conflict),
             ];
             states.map(|(state, people)| (id.as_str(), state, people))
         });
         self.metrics.subjects(rows);
         *self.found() = fresh;
         Ok(())
+    }
+
+    /// The same of one rollout; `None`: more people have moved than are counted.
+    async fn look_at(
+        &self,
+        asked: &Asked<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Exposed>, StoreError> {
+        let plan = asked.plan;
+        let moved = self.pins.all_moved(&plan.id, now).await?;
+        if MAX_MOVED <= moved.len() {
+            // A part of them says nothing of all, and a gate that rests on it would be open.
+            return Ok(None);
+        }
+        let stays = self.pins.all_stays(&plan.id, now).await?;
+        let barred = asked.barred.iter();
+        let barred: HashSet<[u8; 32]> = barred
+            .map(|person| self.pins.person_row(&plan.id, person))
+            .collect();
+        let here = || moved.iter().filter(|row| row.epoch == plan.epoch);
+        let questions: Vec<_> = here()
+            .map(|row| self.links.has_account(&row.account, now))
+            .collect();
+        let known = stream::iter(questions).buffered(AT_ONCE);
+        let known: Vec<_> = known.collect().await;
+        let mut exposed = Exposed {
+            recalled: (moved.len() - here().count()) as u64,
+            ..Exposed::default()
+        };
+        for (row, known) in here().zip(known) {
+            let born = !known?;
+            let barred = barred.contains(&row.person);
+            // Of an earlier epoch it says nothing: they were called back, and moved again.
+            let stay = stays.get(&row.person);
+            let stay = stay.filter(|stay| stay.epoch == plan.epoch);
+            let changed = stay.is_some_and(|stay| stay.password_changed);
+            let above = |stay: &Stay| asked.above.iter().any(|class| stay.classes.contains(class));
+            let factor = stay.is_some_and(above);
+            exposed.modern_born += u64::from(born);
+            exposed.signs_in_again += u64::from(!born);
+            exposed.legacy_disabled += u64::from(barred);
+            exposed.password_changed_since += u64::from(changed);
+            exposed.factor_only_at_modern += u64::from(factor);
+            let out = born || barred || changed || (factor && asked.demanded);
+            exposed.locked_out += u64::from(out);
+        }
+        for provider in [&plan.from, &plan.to] {
+            exposed.conflict += self.links.conflicts(provider, now).await?.len() as u64;
+        }
+        Ok(Some(exposed))
     }
 
     /// What was found of a rollout the last time; `None`: nobody has looked yet, or more have moved than are counted.
@@ -135,41 +212,199 @@ impl fmt::Debug for Exposure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
     use super::*;
     use crate::clock::SystemClock;
-    use crate::identity::CanonicalSubject;
+    use crate::identity::ClaimMap;
+    use crate::identity::Delegation;
+    use crate::identity::Identity;
+    use crate::identity::Issuer;
+    use crate::identity::ProviderId;
+    use crate::identity::Subject;
+    use crate::identity::SubjectKey;
     use crate::rollout::Mode;
     use crate::rollout::testing::plan;
     use crate::store::MemoryStore;
 
+    const NOW: UnixTime = UnixTime::from_secs(1);
+
+    struct World {
+        pins: Arc<Pins>,
+        links: Arc<Links>,
+        metrics: Arc<Metrics>,
+        exposure: Exposure,
+        plan: Plan,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let store = Arc::new(MemoryStore::default());
+            let pins = Arc::new(Pins::new(Arc::clone(&store) as _));
+            let metrics = Metrics::new(Arc::new(SystemClock), 100);
+            let links = Arc::new(Links::new(store));
+            let (p, l, m) = (Arc::clone(&pins), Arc::clone(&links), Arc::clone(&metrics));
+            Self {
+                exposure: Exposure::new(p, l, m),
+                pins,
+                links,
+                metrics,
+                plan: plan(Mode::Canary, Vec::new()),
+            }
+        }
+
+        async fn moves(&self, person: &CanonicalSubject) {
+            let account = self.links.account_row(person, &self.plan.from);
+            let moved = (person, &account);
+            let moved = self.pins.moved(&self.plan.id, moved, self.plan.epoch, NOW);
+            moved.await.unwrap();
+        }
+
+        async fn looks(&self, barred: &[&CanonicalSubject], demanded: bool) -> Option<Exposed> {
+            let asked = Asked {
+                plan: &self.plan,
+                barred: barred.iter().map(|person| (*person).clone()).collect(),
+                above: vec!["mfa".into()],
+                demanded,
+            };
+            self.exposure.look(&[asked], NOW).await.unwrap();
+            self.exposure.of(&self.plan.id)
+        }
+    }
+
+    fn person(n: usize) -> CanonicalSubject {
+        CanonicalSubject::named(&format!("hr:{n}")).unwrap()
+    }
+
+    fn account(provider: &ProviderId, n: usize) -> SubjectKey {
+        SubjectKey {
+            issuer: Issuer::new(&format!("https://{provider}")),
+            subject: Subject::try_from(format!("uid-{n}").as_str()).unwrap(),
+        }
+    }
+
     /// A gate that rests on it closes: `None` is "not known".
     #[tokio::test]
     async fn of_more_people_than_are_counted_nothing_is_said() {
-        let store = Arc::new(MemoryStore::default());
-        let pins = Arc::new(Pins::new(Arc::clone(&store) as _));
-        let metrics = Metrics::new(Arc::new(SystemClock), 100);
-        let links = Arc::new(Links::new(store));
-        let exposure = Exposure::new(Arc::clone(&pins), links, Arc::clone(&metrics));
-        let (plan, now) = (plan(Mode::Canary, Vec::new()), UnixTime::from_secs(1));
-        let moves = async |n: usize| {
-            let person = CanonicalSubject::named(&format!("hr:{n}")).unwrap();
-            let moved = pins.moved(&plan.id, (&person, &[7; 32]), plan.epoch, now);
-            moved.await.unwrap();
-        };
-        moves(0).await;
-        exposure.look([&plan].into_iter(), now).await.unwrap();
-        assert_eq!(exposure.of(&plan.id).unwrap().modern_born, 1);
-        assert!(!exposure.is_too_much(&plan.id));
+        let world = World::new();
+        world.moves(&person(0)).await;
+        assert_eq!(world.looks(&[], false).await.unwrap().modern_born, 1);
+        assert!(!world.exposure.is_too_much(&world.plan.id));
         for n in 1..MAX_MOVED {
-            moves(n).await;
+            world.moves(&person(n)).await;
         }
-        exposure.look([&plan].into_iter(), now).await.unwrap();
-        assert_eq!(exposure.of(&plan.id), None);
-        assert!(exposure.is_too_much(&plan.id));
-        let shown = metrics.render().unwrap();
+        assert_eq!(world.looks(&[], false).await, None);
+        assert!(world.exposure.is_too_much(&world.plan.id));
+        let shown = world.metrics.render().unwrap();
         assert!(
             !shown.contains("authferry_rollback_exposure_subjects{"),
             "{shown}"
         );
+    }
+
+    #[tokio::test]
+    async fn each_reason_is_counted_and_nobody_is_locked_out_twice() {
+        let world = World::new();
+        let (plan, pins, links) = (&world.plan, &world.pins, &world.links);
+        for n in 0..6 {
+            let person = person(n);
+            // The first of them has no account at the old side.
+            if 0 < n {
+                let account = account(&plan.from, n);
+                let claimed = links.claim(&person, &plan.from, &account, NOW);
+                claimed.await.unwrap();
+            }
+            world.moves(&person).await;
+        }
+        // What the new side says of two of them: a password of later, and more than one factor.
+        for (n, changed, class) in [(1, 500, "pwd"), (2, 0, "mfa"), (3, 500, "mfa")] {
+            let mut attributes = ClaimMap::default();
+            attributes.insert("password_changed", json!(changed));
+            let identity = Identity {
+                provider: plan.to.clone(),
+                key: account(&plan.to, n),
+                attributes: Arc::new(attributes),
+                client_id: None,
+                acr: Some(class.into()),
+                scopes: Box::default(),
+                delegation: Delegation::default(),
+            };
+            let told = (&person(n), &identity);
+            let stays = pins.stays((&plan.id, plan.epoch), told, NOW).await;
+            stays.unwrap();
+        }
+        let (zero, barred) = (person(0), person(4));
+        let found = world.looks(&[&zero, &barred], false).await.unwrap();
+        assert_eq!(found.by_why().map(|(_, people)| people), [1, 5, 2, 2, 2]);
+        // 0, who is barred as well, 1, 3, and 4; where something asks for more than one factor, 2 as well.
+        assert_eq!(found.locked_out, 4);
+        let found = world.looks(&[&zero, &barred], true).await.unwrap();
+        assert_eq!(found.locked_out, 5);
+        let shown = world.metrics.render().unwrap();
+        for (why, people) in found.by_why() {
+            let row = format!(
+                "authferry_rollback_exposure_subjects{{rollout=\"{}\",why=\"{why}\"}} {people}\n",
+                plan.id
+            );
+            assert!(shown.contains(&row), "{row}: {shown}");
+        }
+        // Who was called back is hurt no more.
+        let mut later = World::new().plan;
+        later.id = plan.id.clone();
+        later.epoch = plan.epoch + 1;
+        let asked = Asked {
+            plan: &later,
+            barred: vec![zero],
+            above: vec!["mfa".into()],
+            demanded: true,
+        };
+        world.exposure.look(&[asked], NOW).await.unwrap();
+        let found = world.exposure.of(&plan.id).unwrap();
+        assert_eq!((found.locked_out, found.recalled), (0, 6));
+    }
+
+    #[tokio::test]
+    async fn accounts_in_conflict_are_counted_until_they_are_somebodys() {
+        let world = World::new();
+        let (links, to) = (&world.links, &world.plan.to);
+        let hers = account(to, 1);
+        for _ in 0..3 {
+            links.in_conflict(&person(1), (to, &hers), NOW).await;
+        }
+        links
+            .in_conflict(&person(1), (to, &account(to, 2)), NOW)
+            .await;
+        let rows = links.conflicts(to, NOW).await.unwrap();
+        assert_eq!(rows, [links.account_row(&person(1), to); 2]);
+        assert_eq!(world.looks(&[], false).await.unwrap().conflict, 2);
+        let shown = world.metrics.render().unwrap();
+        let row = format!(
+            "authferry_subjects{{rollout=\"{}\",state=\"conflict\"}} 2\n",
+            world.plan.id
+        );
+        assert!(shown.contains(&row), "{shown}");
+        // One of them turns out to be somebody else's, by what its provider says meanwhile.
+        links.claim(&person(9), to, &hers, NOW).await.unwrap();
+        assert_eq!(links.conflicts(to, NOW).await.unwrap().len(), 1);
+        let month = NOW + Duration::from_hours(30 * 24);
+        assert_eq!(links.conflicts(to, month).await.unwrap().len(), 0);
+        // Whoever is decided about, or forgotten, is in none.
+        let changes = crate::links::Decided::default();
+        let decided = (&changes, NOW);
+        links
+            .decide(&person(1), to, &account(to, 3), decided)
+            .await
+            .unwrap();
+        assert!(links.conflicts(to, NOW).await.unwrap().is_empty());
+        links
+            .in_conflict(&person(5), (to, &account(to, 5)), NOW)
+            .await;
+        let gone = links
+            .forget(&person(5), std::slice::from_ref(to), NOW)
+            .await;
+        assert_eq!(gone.unwrap(), 0);
+        assert!(links.conflicts(to, NOW).await.unwrap().is_empty());
     }
 }

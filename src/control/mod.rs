@@ -32,6 +32,7 @@ pub(crate) use conductor::Stage;
 pub(crate) use conductor::Standing;
 pub(crate) use drill::Drills;
 pub(crate) use drill::Upset;
+pub(crate) use exposure::Asked;
 pub(crate) use exposure::Exposure;
 pub(crate) use journeys::Journeys;
 #[cfg(test)]

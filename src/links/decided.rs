@@ -108,6 +108,9 @@ impl Links {
                 delete(ACCOUNTS, &theirs).await?;
             }
         }
+        let settled = (std::slice::from_ref(provider), now);
+        self.forget_conflicts(person, &[by_account.to_vec()], settled)
+            .await?;
         // Last what every instance watches: it then asks the rows above.
         put(DECIDED, &by_account, name).await?;
         self.forget_what_is_kept();

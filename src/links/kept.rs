@@ -85,5 +85,6 @@ impl Links {
         self.kept.clear();
         self.subjects.clear();
         self.sights.clear();
+        self.noted.clear();
     }
 }

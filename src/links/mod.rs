@@ -6,6 +6,7 @@
 
 mod accounts;
 mod claim;
+mod conflicts;
 mod decided;
 mod file;
 mod home;
@@ -24,6 +25,8 @@ mod whose;
 pub(crate) use claim::ClaimRule;
 pub(crate) use claim::Place;
 pub(crate) use claim::Speaker;
+pub(crate) use conflicts::CONFLICTS_KEPT;
+pub(crate) use conflicts::MAX_CONFLICTS;
 pub(crate) use decided::Decided;
 pub(crate) use file::Columns;
 pub(crate) use file::LinkFile;

@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicU64;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
+use tracing::debug;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::links::accounts::account_text;
+use crate::links::conflicts::NOTED;
 use crate::links::kept::Said;
 use crate::links::lasting::Lasting;
 use crate::links::sights::Partner;
@@ -47,6 +49,8 @@ pub(crate) struct Links {
     pub(super) kept: Cache<Account, (CanonicalSubject, Said)>,
     pub(super) subjects: Cache<[u8; 32], (Box<str>, Said)>,
     pub(super) sights: Cache<[u8; 32], (Partner, Said)>,
+    /// Accounts in conflict that were noted lately: whom each would have been, and when.
+    pub(super) noted: Cache<[u8; 32], ([u8; 32], UnixTime)>,
     /// How long links are kept that nobody uses.
     pub(super) lasting: Lasting,
     /// Where a person in use may have accounts.
@@ -71,6 +75,7 @@ impl Links {
             kept: Cache::new(KEPT),
             subjects: Cache::new(KEPT),
             sights: Cache::new(KEPT),
+            noted: Cache::new(NOTED),
             lasting: Lasting::new(None),
             providers: Vec::new(),
             told: AtomicU64::new(0),
@@ -107,6 +112,13 @@ impl Links {
         match self.claim_there(person, provider, key, now).await {
             Ok(made) => {
                 self.in_use(person, provider, now).await;
+                if made == Sighting::First
+                    && let Err(error) = self
+                        .is_settled(provider, &account_key(provider, key), now)
+                        .await
+                {
+                    debug!(%error, "An account that is linked now counts as one in conflict for a while.");
+                }
                 self.keep(&self.kept, &account, (person.clone(), said), reading);
                 Ok(made)
             }
@@ -269,6 +281,8 @@ impl Links {
         }
         self.forget_sights(person, &gone, now).await?;
         self.forget_decisions(&gone).await?;
+        self.forget_conflicts(person, &gone, (providers, now))
+            .await?;
         self.forget_what_is_kept();
         Ok(gone.len())
     }

@@ -89,7 +89,7 @@ pub struct View<'a> {
     pub kill: KillPosition,
     /// Drills that have passed in this stage.
     pub drills: &'a [Box<str>],
-    /// How many people a switch back would lock out; `None`: not known.
+    /// How many people a switch back would lock out, for whatever reason; `None`: not known.
     pub exposed: Option<u64>,
     /// What second opinions have found since the step began; `None`: not known.
     pub looked: Option<&'a Looked>,

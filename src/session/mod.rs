@@ -33,6 +33,7 @@ pub(crate) mod settings;
 mod shared;
 #[cfg(test)]
 mod size;
+mod stays;
 mod tight;
 mod wrap;
 
@@ -59,4 +60,5 @@ pub(crate) use seal::SealedUnder;
 pub(crate) use sessions::Created;
 pub(crate) use sessions::Farewell;
 pub(crate) use sessions::Sessions;
+pub(crate) use stays::Stay;
 pub(crate) use wrap::OldSession;

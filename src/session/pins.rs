@@ -28,6 +28,8 @@ const KEEP: Duration = Duration::from_hours(400 * 24);
 /// Somebody who has moved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moved {
+    /// Who, as [`Pins::person_row`] names them.
+    pub(crate) person: [u8; 32],
     /// In which epoch.
     pub(crate) epoch: u64,
     /// The row of their account at the provider that people leave, whether there is one or not.
@@ -36,8 +38,8 @@ pub(crate) struct Moved {
 
 /// Pins of people. Only the new side is remembered: who signed in at the old side is free to move.
 pub(crate) struct Pins {
-    store: Arc<dyn Store>,
-    keep: Duration,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keep: Duration,
 }
 
 impl Pins {
@@ -93,17 +95,23 @@ impl Pins {
     ) -> Result<Vec<Moved>, StoreError> {
         let prefix = prefix(rollout);
         let rows = self.store.scan(BY_ROLLOUT, &prefix, MAX_MOVED, now).await?;
-        let moved = |value: &[u8]| {
+        let moved = |key: &[u8], value: &[u8]| {
             let (epoch, account) = value.split_first_chunk::<8>()?;
             Some(Moved {
+                person: *key.last_chunk()?,
                 epoch: u64::from_be_bytes(*epoch),
                 account: account.try_into().ok()?,
             })
         };
         let damaged = || StoreError::Damaged(String::from("who has moved"));
         rows.iter()
-            .map(|(_, row)| moved(&row.value).ok_or_else(damaged))
+            .map(|(key, row)| moved(key, &row.value).ok_or_else(damaged))
             .collect()
+    }
+
+    /// A person of a rollout, as [`Moved`] names them: a digest.
+    pub(crate) fn person_row(&self, rollout: &RolloutId, person: &CanonicalSubject) -> [u8; 32] {
+        row(rollout, person)
     }
 
     /// Remembers that a person signed in at the new side; `account` is the row of their account at the old one.
@@ -143,7 +151,7 @@ impl Pins {
 }
 
 /// What the rows of a rollout begin with.
-fn prefix(rollout: &RolloutId) -> [u8; 16] {
+pub(super) fn prefix(rollout: &RolloutId) -> [u8; 16] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"authferry/moved/v1");
     context.update(rollout.as_str().as_bytes());
@@ -180,6 +188,7 @@ impl Pins {
             key: &place,
         };
         self.store.delete(place).await?;
+        self.forget_stay(rollout, person).await?;
         self.store.delete(at(TABLE)).await?;
         self.store.delete(at(TRIES)).await?;
         Ok(pinned)
@@ -227,7 +236,7 @@ impl Pins {
 }
 
 /// Length-prefixed and hashed: two pairs never share a row, and the store learns no name.
-fn row(rollout: &RolloutId, person: &CanonicalSubject) -> [u8; 32] {
+pub(super) fn row(rollout: &RolloutId, person: &CanonicalSubject) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"authferry/pin/v1");
     for part in [rollout.as_str(), person.as_str()] {
@@ -267,6 +276,7 @@ mod tests {
         pins.moved(&a, (&bc, &[9; 32]), 8, now).await.unwrap();
         let moved = pins.all_moved(&a, now).await.unwrap();
         let again = Moved {
+            person: pins.person_row(&a, &bc),
             epoch: 8,
             account: [9; 32],
         };

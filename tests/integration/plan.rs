@@ -151,6 +151,43 @@ async fn what_would_no_longer_be_accepted_is_named_with_its_stage() {
     );
 }
 
+/// A stage without the cohorts of the one before lets people go back: that must be meant, as in a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_recalls_people_must_be_meant() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let staff = "      - { id: staff, mode: canary, assign: [{ cohort: staff, to: new }] }\n      - id: ramp\n";
+    let text = staged(&old, &new, &upstream).replace("      - id: ramp\n", staff);
+    let text = format!("cohorts: {{ staff: {{ subjects: [uid-p0, uid-p1] }} }}\n{text}");
+    let proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    let orders = |words: &[&str]| {
+        let words = [&["ctl"], words, &["--reason", "IAM-1"]].concat();
+        authferry(&dir, &words)
+    };
+    assert!(orders(&["start"]).0);
+    come(&proxy, &old, 0..4).await;
+    let (good, text) = orders(&["set-stage", "staff"]);
+    assert!(good, "{text}");
+    for words in [
+        &["promote"][..],
+        &["set-stage", "ramp"],
+        &["set-stage", "ramp", "--recall", "1"],
+    ] {
+        let (good, text) = orders(words);
+        assert!(!good && text.contains("promote --recall 2"), "{text}");
+    }
+    let leads = |record: &Value| record["to"] == "ramp/0.01";
+    assert!(!records(&dir).iter().any(leads), "and nothing is recorded");
+    let (good, text) = orders(&["promote", "--recall", "2"]);
+    assert!(good, "{text}");
+    let record = records(&dir).into_iter().find(leads).unwrap();
+    assert_eq!(record["recall"], 2, "{record}");
+    // On from there nobody goes back.
+    let (good, text) = orders(&["set-stage", "ramp/100"]);
+    assert!(good, "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_is_planned_with_the_step_it_leads_to() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

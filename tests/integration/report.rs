@@ -108,7 +108,10 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
         [
             (json!("modern_born"), json!(1)),
             (json!("signs_in_again"), json!(1)),
-            (json!("legacy_disabled"), json!(0))
+            (json!("legacy_disabled"), json!(0)),
+            (json!("password_changed_since"), json!(0)),
+            (json!("factor_only_at_modern"), json!(0)),
+            (json!("locked_out"), json!(1))
         ]
     );
     let series = "authferry_rollback_exposure_subjects{rollout=\"move\",why=\"modern_born\"} ";
@@ -250,6 +253,98 @@ async fn a_stage_is_not_left_while_a_switch_back_would_lock_people_out() {
         text.contains("would lock out 1 people, where 0 may be")
     })
     .await;
+}
+
+/// An account whose name is another one's is let in nowhere, and still stands among the people until an operator decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_in_conflict_is_counted_until_somebody_decides() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&crate::two_providers(&old, &new, &upstream, 50));
+    proxy.settled().await;
+    let comes = async |sub: &str, uid: &str| {
+        let mut claims = new.claims(sub);
+        claims.insert("uid".to_owned(), json!(uid));
+        let sent = format!("Bearer {}", new.sign(&claims));
+        let sent = [("Authorization", sent.as_str()), ("Host", "app.test")];
+        request(proxy.address, "GET", "/", &sent, b"").await.status
+    };
+    assert_eq!(comes("a1", "uid-ann").await, 200);
+    assert_eq!(comes("b1", "uid-bob").await, 200);
+    let counted = || {
+        let found = report(&proxy, &["who"]);
+        let all = rows(&found, "People by state").remove(0);
+        let moved = rows(&found, "Who has moved").remove(0);
+        let accounts = moved["accounts in conflict"].clone();
+        [
+            all["conflict"].clone(),
+            all["modern_born"].clone(),
+            accounts,
+        ]
+    };
+    assert_eq!(counted(), [0, 2, 0].map(Value::from));
+    for _ in 0..2 {
+        assert_eq!(comes("a2", "uid-ann").await, 403);
+    }
+    assert_eq!(counted(), [1, 1, 1].map(Value::from));
+    report(&proxy, &["rollback"]);
+    let text = crate::harness::get(proxy.admin, "/metrics").await.text();
+    let series = |line: &str| {
+        line.starts_with("authferry_subjects{") && line.ends_with("state=\"conflict\"} 1")
+    };
+    assert!(text.lines().any(series), "{text}");
+    let words = ["link", "set", "--person", "uid-ann", "--provider", "new"];
+    let more = ["--account", "a2", "--reason", "IAM-1"];
+    good(proxy.dir(), &[&words[..], &more].concat());
+    assert_eq!(counted(), [0, 2, 0].map(Value::from));
+}
+
+/// What the new provider says of a sign-in is what a switch back would cost: a password of later, and more than the old one
+/// ever vouches for.
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_passwords_and_more_factors_are_among_what_a_switch_back_costs() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let gate = "promote: { when: manual, require: { rollback_exposure_max: 0 } }";
+    let text = staged(&old, &new, &upstream).replace("promote: { when: manual }", gate);
+    // Any moment of later will do.
+    let says = |line: &str| {
+        if line.starts_with("  new: { oidc: {") {
+            let line = line.replace("groups: groups", "groups: groups, password_changed: exp");
+            line.replace("oidc: {", "oidc: { assurance: { acr: mfa },")
+        } else {
+            line.to_owned()
+        }
+    };
+    let text: Vec<String> = text.lines().map(says).collect();
+    let proxy = Proxy::start(&(text.join("\n") + "\n").replace("bake: 1d", "bake: 0s"));
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    let sent = format!("Bearer {}", old.token("ann"));
+    let sent = [("Authorization", sent.as_str()), ("Host", "app.test")];
+    let answer = request(proxy.address, "GET", "/", &sent, b"").await;
+    assert_eq!(answer.status, 200);
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    signed_in(&proxy, &new, "ann").await;
+    let found = report(&proxy, &["rollback"]);
+    let people: Vec<_> = rows(&found, "A switch back now")
+        .iter()
+        .map(|row| (row["why"].clone(), row["people"].clone()))
+        .collect();
+    let expected = [
+        ("modern_born", 0),
+        ("signs_in_again", 1),
+        ("legacy_disabled", 0),
+        ("password_changed_since", 1),
+        ("factor_only_at_modern", 1),
+        ("locked_out", 1),
+    ];
+    assert_eq!(people, expected.map(|(why, n)| (json!(why), json!(n))));
+    let (promoted, text) = authferry(&dir, &["ctl", "promote", "--reason", "IAM-3"]);
+    assert!(!promoted);
+    assert!(
+        text.contains("would lock out 1 people, where 0 may be"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,6 +36,10 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
             people.modern, people.modern_born, of.from, people.recalled
         );
         fact(f, "People who have moved", "", &told)?;
+        let out = people.locked_out.to_string();
+        fact(f, "A switch back would lock out", "", &out)?;
+        let doubted = people.conflict.to_string();
+        fact(f, "Accounts in conflict", "", &doubted)?;
     }
     if !of.why.is_empty() {
         fact(f, "Why", "", &of.why)?;
@@ -221,6 +225,8 @@ mod tests {
                 modern: 12,
                 modern_born: 3,
                 recalled: 4,
+                locked_out: 5,
+                conflict: 6,
             }),
             guards: vec![
                 guard(6.71, "tripped"),
@@ -235,6 +241,8 @@ mod tests {
             "4-ramp/5: baked 1h of 24h",
             "238, 4520",
             "12, of whom 3 have no account at o&amp;d; 4 were sent back",
+            "lock out</dt><dd class=\"\">5<",
+            "in conflict</dt><dd class=\"\">6<",
             "13 (5.5 %), 43 (1.0 %)",
             "class=\"bad\" width=\"94.2\"",
             "class=\"new\" width=\"0.0\"",

@@ -120,6 +120,7 @@ async fn obey(context: &Context, wanted: Wanted, actor: &str) -> Result<(), Fail
                 command: command.to_owned(),
                 stage: None,
                 reason,
+                recall: None,
             };
             let done = routes::order(context, order, actor).await;
             done.map(|_| ())

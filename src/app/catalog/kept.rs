@@ -7,6 +7,7 @@ use crate::app::catalog::span;
 use crate::auth::DEVICE_KEPT_FOR;
 use crate::config::settings::Settings;
 use crate::issuer::settings::Grant;
+use crate::links::CONFLICTS_KEPT;
 use crate::session::KEPT_FOR as FORM_KEPT_FOR;
 
 /// What is noted of tokens, for the counts of revocations.
@@ -37,6 +38,14 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             "pins",
             "that a pseudonym has moved",
             format!("{} after the last login", span(retention.pins)),
+        ),
+        (
+            "stays",
+            "of a pseudonym that has moved: since when, its classes of assurance there, whether its password was changed since",
+            format!(
+                "{} after the last login that said more",
+                span(retention.pins)
+            ),
         ),
         (
             "facts",
@@ -84,6 +93,14 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             None => last(None),
         };
         rows.push(("links", what, when));
+        let most = retention
+            .links
+            .map_or(CONFLICTS_KEPT, |links| links.min(CONFLICTS_KEPT));
+        rows.push((
+            "conflicts",
+            "digests of accounts of which it is in doubt whose they are, and of whom they would have been",
+            format!("{} after they were refused last, or until that is decided", span(most)),
+        ));
     }
     if settings.providers.iter().any(provisions) {
         let what = "whose password is judged by the new provider, as digests of names";

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::admin::ReportRequest;
 use crate::admin::ReportTable;
 use crate::admin::ReportView;
+use crate::app::exposed;
 use crate::app::plan;
 use crate::app::process::Process;
 use crate::app::report::plans;
@@ -16,17 +17,19 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::identity::ProviderId;
-use crate::revocation::Barred;
+use crate::links::CONFLICTS_KEPT;
+use crate::links::MAX_CONFLICTS;
 use crate::rollout::Plan;
 use crate::session::MAX_MOVED;
 
 /// The states of people, in the order of a migration.
-const STATES: [&str; 6] = [
+const STATES: [&str; 7] = [
     "never_seen",
     "legacy",
     "linked",
     "modern",
     "modern_born",
+    "conflict",
     "recalled",
 ];
 
@@ -50,12 +53,24 @@ pub(super) async fn who(
         let app = wanted.app.as_deref();
         app.is_none_or(|app| one.app.as_str() == app)
     };
+    let mut doubted = BTreeMap::new();
+    for plan in plans(settings, wanted) {
+        let rows = conflicts(process, plan, now).await?;
+        let people: HashSet<_> = rows.iter().copied().collect();
+        doubted.insert(plan.id.clone(), (rows.len(), people));
+    }
     let mut counted: BTreeMap<[String; 3], BTreeMap<&str, u64>> = BTreeMap::new();
     for (one, was_seen) in everybody.filter(|(one, _)| asked(one)) {
         let Some(plan) = plans(settings, wanted).find(|plan| plan.covers(&one.app)) else {
             continue;
         };
-        let state = state(process, plan, one, was_seen, now).await?;
+        let doubted = doubted.get(&plan.id);
+        let doubted = doubted.is_some_and(|(_, people)| is_in(process, people, plan, one));
+        let state = if doubted {
+            "conflict"
+        } else {
+            state(process, plan, one, was_seen, now).await?
+        };
         for cohort in cohorts(settings, one) {
             let key = [plan.id.to_string(), one.app.to_string(), cohort];
             *counted.entry(key).or_default().entry(state).or_default() += 1;
@@ -68,30 +83,61 @@ pub(super) async fn who(
         row.extend(STATES.map(|state| Value::from(states.get(state).copied().unwrap_or(0))));
         table.rows.push(row);
     }
-    let mut moved = ReportTable::new("Who has moved", ["rollout", "modern", "recalled"]);
+    let columns = ["rollout", "modern", "recalled", "accounts in conflict"];
+    let mut moved = ReportTable::new("Who has moved", columns);
     for plan in plans(settings, wanted) {
         let rows = process.pins.all_moved(&plan.id, now).await;
         let rows = rows.map_err(|error| error.to_string())?;
         let here = rows.iter().filter(|row| row.epoch == plan.epoch).count();
+        let doubted = doubted.get(&plan.id).map_or(0, |(accounts, _)| *accounts);
         moved.row([
             plan.id.as_str().into(),
             here.into(),
             (rows.len() - here).into(),
+            doubted.into(),
         ]);
+        if MAX_CONFLICTS <= doubted {
+            let note = format!(
+                "{}: more accounts are in conflict than are counted",
+                plan.id
+            );
+            view.notes.push(note);
+        }
         if MAX_MOVED <= rows.len() {
             let note = format!("{}: more people have moved than are counted", plan.id);
             view.notes.push(note);
         }
     }
     view.tables = vec![table, moved];
-    let note = "whoever is refused because of a conflict was not let in, and is in none of these states: `authferry_subject_links_total{outcome=\"conflict\"}` counts them, and the access log has each (`link_conflict`)";
-    view.notes.push(note.to_owned());
+    let days = CONFLICTS_KEPT.as_secs() / 86_400;
+    view.notes.push(format!(
+        "a conflict counts until the account is linked or `authferry link set` decides, and for {days} days after it was met last; whoever was not let in and stands in no inventory is among the accounts alone, and the access log has each (`link_conflict`)"
+    ));
     view.notes.extend(usage::about(more));
     if wanted.people.is_empty() {
         let note = "without an inventory nobody is known to be missing (`--inventory`)";
         view.notes.push(note.to_owned());
     }
     Ok(())
+}
+
+/// Whom the accounts of either side that are in conflict would have been.
+async fn conflicts(process: &Process, plan: &Plan, now: UnixTime) -> Result<Vec<[u8; 32]>, String> {
+    let mut all = Vec::new();
+    for provider in [&plan.from, &plan.to] {
+        let found = process.links.conflicts(provider, now).await;
+        all.extend(found.map_err(|error| error.to_string())?);
+    }
+    Ok(all)
+}
+
+/// Whether somebody is among them.
+fn is_in(process: &Process, doubted: &HashSet<[u8; 32]>, plan: &Plan, one: &Somebody) -> bool {
+    !doubted.is_empty()
+        && [&plan.from, &plan.to].into_iter().any(|provider| {
+            let row = process.links.account_row(&one.canonical, provider);
+            doubted.contains(&row)
+        })
 }
 
 /// Where somebody stands in a rollout.
@@ -149,29 +195,10 @@ pub(super) async fn rollback(
     now: UnixTime,
     view: &mut ReportView,
 ) -> Result<(), String> {
-    process.exposure.look(settings.rollouts.iter(), now).await?;
-    for plan in &settings.rollouts {
-        let exposed = process.exposure.of(&plan.id);
-        let people = exposed.map(|exposed| exposed.modern_born);
-        process.conductor.exposed(&plan.id, people);
-    }
+    exposed::look(process, settings, now).await?;
     let mut table = exposed_table();
-    let barred = process.revocations.denials().await;
-    let barred = barred.map_err(|error| error.to_string())?;
-    let barred: Vec<_> = barred.into_iter().filter_map(|one| one.barred).collect();
     for plan in plans(settings, wanted) {
         exposed(process, plan, &mut table);
-        let people = disabled(process, plan, &barred, now).await?;
-        table.row([
-            plan.id.as_str().into(),
-            "legacy_disabled".into(),
-            people.into(),
-            format!(
-                "barred at {}: nobody lets them in, here and there",
-                plan.from
-            )
-            .into(),
-        ]);
     }
     let mut sides: BTreeMap<(String, &str), u64> = BTreeMap::new();
     let tally = process.sessions.in_use(now);
@@ -189,7 +216,8 @@ pub(super) async fn rollback(
     view.tables = vec![table, sessions];
     let notes = [
         "sessions of the new provider live on after a rollback; with `kill_switch.modern_sessions: revoke` the kill switch ends them",
-        "who has a newer password, or another factor at the new provider alone, is not counted; whoever is barred is known of providers with `denials`",
+        "newer passwords are known where the new provider says `password_changed`, more than the old one vouches for where `assurance` says how it is read, and whoever is barred of providers with `denials`; consents are not counted",
+        "`factor_only_at_modern` locks nobody out unless some route asks for what the old provider never vouches for (`require.acr`, `assurance_floor`)",
     ];
     view.notes.extend(notes.map(str::to_owned));
     if settings.canonical.is_none() {
@@ -197,24 +225,6 @@ pub(super) async fn rollback(
         view.notes.push(note.to_owned());
     }
     Ok(())
-}
-
-/// How many who have moved are barred at the provider that they came from.
-async fn disabled(
-    process: &Process,
-    plan: &Plan,
-    barred: &[Barred],
-    now: UnixTime,
-) -> Result<u64, String> {
-    let theirs = barred.iter().filter(|one| one.provider == plan.from);
-    let people: HashSet<_> = theirs.filter_map(|one| one.person.as_ref()).collect();
-    let mut count = 0;
-    for person in people {
-        let pin = process.pins.of(&plan.id, person, now).await;
-        let pin = pin.map_err(|error| error.to_string())?;
-        count += u64::from(pin.is_some_and(|pin| pin.epoch == plan.epoch));
-    }
-    Ok(count)
 }
 
 /// The table of [`exposed`].
@@ -237,21 +247,30 @@ pub(super) fn exposed(process: &Process, plan: &Plan, table: &mut ReportTable) {
         table.row([id(), "-".into(), Value::Null, why.into()]);
         return;
     };
-    let born = format!(
-        "no account at {} is known: they cannot sign in there",
-        plan.from
-    );
-    let again = format!("they sign in at {} once their session ends", plan.from);
+    let from = &plan.from;
+    let told = exposed.by_why().map(|(why, people)| {
+        let what = match why {
+            "modern_born" => {
+                format!("no account at {from} is known: they cannot sign in there")
+            }
+            "signs_in_again" => format!("they sign in at {from} once their session ends"),
+            "legacy_disabled" => {
+                format!("barred at {from}: nobody lets them in, here and there")
+            }
+            "password_changed_since" => {
+                format!("{from} knows an older password than the one they use")
+            }
+            _ => format!("{from} vouches for less than they sign in with"),
+        };
+        (why, people, what)
+    });
+    for (why, people, what) in told {
+        table.row([id(), why.into(), people.into(), what.into()]);
+    }
     table.row([
         id(),
-        "modern_born".into(),
-        exposed.modern_born.into(),
-        born.into(),
-    ]);
-    table.row([
-        id(),
-        "signs_in_again".into(),
-        exposed.signs_in_again.into(),
-        again.into(),
+        "locked_out".into(),
+        exposed.locked_out.into(),
+        "each of them once; what `rollback_exposure_max` bounds".into(),
     ]);
 }

@@ -107,6 +107,11 @@ impl Logins {
             let pins = &self.deps.pins;
             let moved = pins.moved(&plan.id, (&canonical, &account), plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
+            let whom = (&canonical, &**identity);
+            let stays = pins.stays((&plan.id, plan.epoch), whom, ask.now);
+            if let Err(error) = stays.await {
+                warn!(%error, "What a switch back would take from somebody is not noted.");
+            }
             device.has_moved(plan);
             device.has_moved_as(hint.as_ref());
             let only = self

@@ -209,6 +209,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         test_accounts,
         pages,
         prometheus,
+        assurance: context.assurance.clone(),
         cohorts,
         apps,
         exchanges,

@@ -12,6 +12,7 @@ use crate::control::keeper::Kept;
 use crate::control::record;
 use crate::ledger::Entry;
 use crate::rollout::Command;
+use crate::rollout::Direction;
 use crate::rollout::Findings;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
@@ -19,15 +20,15 @@ use crate::rollout::Tally;
 use crate::rollout::Transition;
 
 impl Conductor {
-    /// Records a transition, lets it hold, keeps it.
+    /// Records a transition, lets it hold, keeps it. `command`: what was ordered, and how many people may go back by it.
     pub(super) async fn commit(
         &self,
         id: &RolloutId,
         transition: Transition,
         actor: &str,
-        command: Option<&Command>,
+        (command, recall): (Option<&Command>, Option<u64>),
     ) -> Result<(), String> {
-        let (entry, to, tripped) = {
+        let (entry, to, step, tripped) = {
             let runs = self.runs();
             let run = runs.get(id).ok_or("it is gone")?;
             let entry = record::entry(
@@ -38,9 +39,18 @@ impl Conductor {
                 actor,
                 command,
             );
+            let entry = match recall {
+                Some(people) => entry.with("recall", people),
+                None => entry,
+            };
+            let step = transition.next.name(&run.course);
             let tripped = run.findings.tripped();
-            (entry, run.course.to.clone(), tripped)
+            (entry, run.course.to.clone(), step, tripped)
         };
+        // Forward is never back: a step whose cohorts have gone, or that has no rule for whom the last one had, says so.
+        if let (Direction::Forward, Some(stage)) = (transition.direction, self.stage.get()) {
+            stage.may_begin(id, &step, recall).await?;
+        }
         if let (true, Some(stage)) = (transition.promotes, self.stage.get()) {
             stage
                 .is_ready(&to)

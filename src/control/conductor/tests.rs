@@ -94,7 +94,7 @@ impl Instance {
         let rollout = course().id;
         let ordered = self
             .conductor
-            .order(&rollout, &command, "ops", "because");
+            .order(&rollout, &command, "ops", ("because", None));
         ordered.await.map(|_| ())
     }
 

@@ -162,7 +162,7 @@ families! {
     SHADOW_DELTA: Histogram "authferry_shadow_duration_delta_seconds" ["app", "oracle"]
         "By how much longer the second opinion took than the decision; below zero: it was faster.";
     SUBJECTS: Gauge "authferry_subjects" ["rollout", "state"]
-        "People who have moved: `modern`, `modern_born` (no account at `from` is known), `recalled` (before a step back).";
+        "People who have moved: `modern`, `modern_born` (no account at `from` is known), `recalled` (before a step back); `conflict`: accounts at either side of which it is in doubt whose they are.";
     SHADOW_SKIPPED: Counter "authferry_shadow_skipped_total" ["app", "reason"]
         "Accepted credentials that were not looked at twice.";
     SHADOW_QUEUE: Gauge "authferry_shadow_queue_depth" []
