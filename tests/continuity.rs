@@ -348,6 +348,10 @@ const ROWS: &[Row] = &[
                 "whoever_signs_out_while_the_new_session_is_written_stays_signed_out",
             ),
             (
+                "src/auth/login/tests/signs_out.rs",
+                "whoever_has_moved_without_a_sign_in_signs_out_at_both_providers",
+            ),
+            (
                 "tests/integration/logout.rs",
                 "a_sign_out_revokes_the_token_ends_the_old_session_and_goes_on_at_the_provider",
             ),

@@ -594,6 +594,7 @@ fn session<'a>(proof: &'a Authenticated, person: &'a CanonicalSubject) -> NewSes
         lasts: None,
         stands_for: None,
         came_by: None,
+        left: None,
     }
 }
 
@@ -730,6 +731,7 @@ async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for
     };
     let new = NewSession {
         came_by: Some(CameBy::for_test("old", &old, "S1")),
+        left: None,
         ..session(&proof, &person)
     };
     here.list.sessions.create(new, at(0)).await.unwrap();

@@ -23,13 +23,16 @@ use crate::secret::Secret;
 use crate::session::came_by::CameBy;
 use crate::session::handle::Handle;
 use crate::session::id;
+use crate::session::left::Left;
 use crate::session::renewal::Renewal;
 use crate::session::tight::Reader;
 use crate::session::tight::Writer;
 use crate::session::wrap::OldSession;
 
-/// The layout of a body.
+/// The layout of a body,
 const LAYOUT: u8 = 1;
+/// and of one with what its session leaves behind elsewhere at its end.
+const WITH_LEFT: u8 = 2;
 
 /// How a session came to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize)]
@@ -101,6 +104,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) stands_for: Option<OldSession<'a>>,
     /// The session of the old side for which it was given.
     pub(crate) came_by: Option<CameBy>,
+    /// What the session before leaves behind at its provider.
+    pub(crate) left: Option<&'a Left>,
 }
 
 /// What is kept of a live session.
@@ -153,6 +158,8 @@ pub(super) struct Body {
     pub(super) stands_for: Option<[u8; 32]>,
     /// The session of the old side for which it was given.
     pub(super) came_by: Option<CameBy>,
+    /// The provider of the session before, and the ID token by which somebody signs out there.
+    pub(super) left: Option<(String, String)>,
 }
 
 impl Body {
@@ -178,6 +185,7 @@ impl Body {
             retry: 0,
             stands_for: new.stands_for.map(|old| old.digest()),
             came_by: new.came_by.clone(),
+            left: new.left.map(Left::written),
         }
     }
 
@@ -264,7 +272,11 @@ impl Body {
     /// In few bytes. `made`: when the session was.
     pub(super) fn written(&self, made: u64) -> Result<Vec<u8>, serde_json::Error> {
         let mut to = Writer::default();
-        to.byte(LAYOUT);
+        to.byte(if self.left.is_some() {
+            WITH_LEFT
+        } else {
+            LAYOUT
+        });
         to.object(&self.attributes);
         to.maybe(self.acr.as_deref());
         to.number(self.scopes.len() as u64);
@@ -298,15 +310,21 @@ impl Body {
         // Few sessions have it, and all of it: as it is read elsewhere.
         let came_by = self.came_by.as_ref().map(serde_json::to_string);
         to.maybe(came_by.transpose()?.as_deref());
+        if let Some((provider, id_token)) = &self.left {
+            to.text(provider);
+            to.text(id_token);
+        }
         Ok(to.done())
     }
 
     /// `None`: it is none of this layout.
     pub(super) fn read(plain: &[u8], made: u64) -> Option<Self> {
         let mut from = Reader::new(plain);
-        if from.byte()? != LAYOUT {
-            return None;
-        }
+        let left = match from.byte()? {
+            LAYOUT => false,
+            WITH_LEFT => true,
+            _ => return None,
+        };
         let body = Self {
             attributes: from.object()?,
             acr: from.maybe()?,
@@ -344,6 +362,11 @@ impl Body {
             came_by: match from.maybe()? {
                 None => None,
                 Some(came_by) => Some(serde_json::from_str(&came_by).ok()?),
+            },
+            left: if left {
+                Some((from.text()?, from.text()?))
+            } else {
+                None
             },
         };
         from.is_done().then_some(body)
@@ -384,6 +407,7 @@ mod tests {
             of(any::<(String, u64, bool)>()),
             of(any::<[u8; 32]>()),
             any::<bool>(),
+            of(any::<(String, String)>()),
         );
         (claims, texts, maybe, numbers, rest).prop_map(
             |(
@@ -391,7 +415,7 @@ mod tests {
                 (app, host, rule),
                 (acr, id_token, scopes),
                 (revision, renewed, lasts, retry),
-                (origin, rollout, stands_for, came),
+                (origin, rollout, stands_for, came, left),
             )| {
                 let claims = claims.into_iter();
                 let account = SubjectKey {
@@ -422,6 +446,7 @@ mod tests {
                     retry,
                     stands_for,
                     came_by: came.then(|| CameBy::for_test("old", &account, "S1")),
+                    left,
                 }
             },
         )

@@ -72,6 +72,7 @@ impl Sessions {
             retry: 0,
             stands_for: None,
             came_by: None,
+            left: None,
         };
         let handle = Handle {
             provider: identity.provider.as_str().to_owned(),

@@ -227,6 +227,7 @@ fn farewell(handle: Handle, row: &[u8; 32], now: UnixTime) -> Farewell {
         row: *row,
         rested: !runs,
         id_token: None,
+        left: None,
         refresh_token: refresh_token.map(Secret::new),
     }
 }

@@ -14,6 +14,7 @@ mod handle;
 mod handover;
 mod id;
 mod kept;
+mod left;
 mod lifetimes;
 mod live;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub(crate) use found::Known;
 pub(crate) use handle::Before;
 pub(crate) use id::SessionId;
 pub(crate) use kept::KEPT_FOR;
+pub(crate) use left::Left;
 pub(crate) use live::Live;
 pub(crate) use pins::MAX_MOVED;
 pub(crate) use pins::Pins;

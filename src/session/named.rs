@@ -83,6 +83,7 @@ fn new<'a>(
         lasts: None,
         stands_for: None,
         came_by: None,
+        left: None,
     }
 }
 

@@ -25,6 +25,7 @@ use crate::session::handle::Handle;
 use crate::session::id;
 use crate::session::id::SessionId;
 use crate::session::kept::KeptForms;
+use crate::session::left::Left;
 use crate::session::lifetimes::Lifetimes;
 use crate::session::live::Live;
 use crate::session::registry::Registry;
@@ -104,6 +105,8 @@ pub(crate) struct Farewell {
     pub(crate) rested: bool,
     /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
+    /// The session at another provider that ends with it, as far as the cookie was there.
+    pub(crate) left: Option<Left>,
     /// To be revoked at its owner (RFC 7009); never of a session that has rested for too long.
     pub(crate) refresh_token: Option<Secret<String>>,
 }
@@ -272,6 +275,7 @@ impl Sessions {
         let farewell = self.end_row(&active, &row, now).await?;
         Ok(farewell.map(|farewell| Farewell {
             id_token: opened.body.id_token.map(Secret::new),
+            left: opened.body.left.map(Left::read),
             ..farewell
         }))
     }
@@ -444,6 +448,7 @@ mod tests {
             lasts: None,
             stands_for: None,
             came_by: None,
+            left: None,
         };
         let created = sessions.create(new, at(0)).await.unwrap();
         created.cookie.expose().clone()

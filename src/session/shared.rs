@@ -357,6 +357,7 @@ impl Instance {
             lasts: None,
             stands_for: None,
             came_by: None,
+            left: None,
         };
         let earlier = earlier.map(|cookie| SessionId::parse(cookie).unwrap().row());
         let created = self.sessions.create_in_place_of(earlier, new, now).await;

@@ -110,6 +110,7 @@ fn new<'a>(
         lasts: Some(Duration::from_mins(5)),
         stands_for: None,
         came_by: None,
+        left: None,
     }
 }
 

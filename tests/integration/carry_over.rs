@@ -5,6 +5,7 @@ use crate::control::staged;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
+use crate::harness::request;
 use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
@@ -56,9 +57,40 @@ async fn a_session_moves_without_a_sign_in_and_the_application_sees_the_same_byt
             "authferry_session_carryovers_total{{app=\"crm\",method=\"silent\",outcome=\"{outcome}\"}}"
         );
         assert_eq!(proxy.metric(&series).await, 1.0);
+        if known {
+            signs_out_at_both(&proxy, &mut browser, (&old, &new)).await;
+        }
     }
     until(async || old.revoked().len() == 1).await;
     assert_eq!(new.hits("/token"), 1);
+}
+
+/// Whoever has moved is still signed in at the old provider, too: a sign-out goes there as well, and is at its end then.
+async fn signs_out_at_both(proxy: &Proxy, browser: &mut Browser, (old, new): (&Idp, &Idp)) {
+    let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let cookies = cookies.join("; ");
+    let host = proxy.address.to_string();
+    let origin = format!("http://{host}");
+    let fields = [
+        ("Host", host.as_str()),
+        ("Origin", origin.as_str()),
+        ("Cookie", cookies.as_str()),
+    ];
+    let out = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(out.status, 303, "{}", out.text());
+    for pair in out.cookies() {
+        let (name, value) = pair.split_once('=').unwrap();
+        browser.0.insert(name.to_owned(), value.to_owned());
+    }
+    let done = "/.authferry/logout/done";
+    let mut location = out.header("location").unwrap().to_owned();
+    for provider in [new, old] {
+        let there = format!("{}/end_session?id_token_hint=", provider.issuer());
+        assert!(location.starts_with(&there), "{location}");
+        let back = browser.open(proxy, done).await;
+        location = back.header("location").unwrap_or_default().to_owned();
+    }
+    assert_eq!(location, "", "{}", proxy.log());
 }
 
 /// The new provider shows an error page of its own to whoever is sent there, as with a redirect URI that was typed wrong.

@@ -173,6 +173,7 @@ mod tests {
             lasts: None,
             stands_for: None,
             came_by: None,
+            left: None,
         };
         let sessions = world.sessions();
         let created = sessions.create(new, at(0)).await.unwrap();

@@ -861,6 +861,7 @@ mod tests {
             lasts: None,
             stands_for: None,
             came_by: None,
+            left: None,
         };
         let created = world.sessions().create(new, at(0)).await.unwrap();
         format!("__Host-authferry={}", created.cookie.expose())
@@ -1083,6 +1084,7 @@ mod tests {
             lasts: None,
             stands_for: None,
             came_by,
+            left: None,
         };
         let old = Authenticated::for_test(identity("old", "alice"), at(60));
         let old = old.for_test_on(Grounds {

@@ -259,6 +259,7 @@ impl Gate {
             lasts: None,
             stands_for: Some(old),
             came_by: None,
+            left: None,
         };
         let created = sessions.create(new, asked.now).await?;
         if sessions.note(&noted, old, &created, asked.now).await? {

@@ -160,6 +160,7 @@ impl Logins {
         let pins = &self.deps.pins;
         pins.moved(&plan.id, (&found, &account), plan.epoch, now)
             .await?;
+        let left = self.leaves_behind(ask, (&found, &plan.to)).await;
         let new = NewSession {
             authenticated: &proof,
             canonical: &found,
@@ -181,6 +182,7 @@ impl Logins {
             lasts,
             stands_for: None,
             came_by: Some(came_by),
+            left: left.as_ref(),
         };
         let created = self.deps.sessions.create(new, now).await?;
         // Whoever has signed out while the provider was asked stays signed out, and whoever has signed in here meanwhile is in.

@@ -5,8 +5,12 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::header::ORIGIN;
+use serde::Deserialize;
+use serde::Serialize;
 use tracing::debug;
 
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::page;
@@ -15,9 +19,25 @@ use crate::auth::login::page::Sent;
 use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
 use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
+use crate::identity::ProviderId;
 use crate::rollout::Arm;
+use crate::secret::Secret;
 use crate::session::Farewell;
+use crate::session::KEPT_FOR;
+use crate::session::Left;
 use crate::session::Restored;
+use crate::session::SessionId;
+
+/// Where providers lead back to, under [`OURS`].
+const DONE: &str = "/logout/done";
+
+/// The provider to which a browser goes on that signs out.
+#[derive(Deserialize, Serialize)]
+struct Next {
+    host: String,
+    next: String,
+}
 
 impl Logins {
     /// GET asks; POST from a page of the same origin ends the session. A redirect address is not taken from anybody.
@@ -69,10 +89,73 @@ impl Logins {
         if !ended.recorded {
             return self.page(ask, Page::NotRecorded, &root, cookies);
         }
-        let away = farewell.and_then(|farewell| self.provider_logout(ask, &farewell));
-        let location = away.unwrap_or_else(|| format!("{OURS}/logout/done"));
+        let location = self.leaves(ask, farewell.as_ref(), &mut cookies).await;
         page::redirect(Sent::SeeOther, &location, cookies.clone())
             .unwrap_or_else(|| self.page(ask, Page::SignedOut, &root, cookies))
+    }
+
+    /// Where a browser goes that has signed out here: to the provider of the session, and from there to that of the one whose
+    /// place it took.
+    async fn leaves(
+        &self,
+        ask: &Ask<'_>,
+        farewell: Option<&Farewell>,
+        cookies: &mut Vec<HeaderValue>,
+    ) -> String {
+        let own = farewell.and_then(|own| Some((&own.provider, own.id_token.as_ref()?)));
+        let left = farewell.and_then(|own| own.left.as_ref());
+        let left = left.map(|left| (&left.provider, &left.id_token));
+        let stations = [own, left].into_iter().flatten();
+        let mut stations = stations.filter_map(|at| self.provider_logout(ask, at));
+        let first = stations.next();
+        if let Some(second) = stations.next() {
+            cookies.extend(self.keeps_next(ask, &second).await);
+        }
+        first.unwrap_or_else(|| format!("{OURS}{DONE}"))
+    }
+
+    /// Notes where a browser goes on to once it comes back; `None`: it cannot be noted, and that session is left to end by itself.
+    async fn keeps_next(&self, ask: &Ask<'_>, location: &str) -> Option<HeaderValue> {
+        let next = Next {
+            host: ask.request.facts.host.to_owned(),
+            next: location.to_owned(),
+        };
+        let plain = Secret::new(serde_json::to_vec(&next).ok()?);
+        // It names a session: as with a form, what the browser gets alone opens it, once.
+        let kept = self.deps.sessions.keep_form(plain.expose(), ask.now).await;
+        let given = kept.unwrap_or_else(|error| {
+            debug!(%error, "A session at another provider is left to end by itself.");
+            None
+        })?;
+        let name = self.names.leave();
+        self.names.set(&name, given.expose(), Keep::For(KEPT_FOR))
+    }
+
+    /// `/.authferry/logout/done`: on to the next provider, or the end.
+    pub(super) async fn signed_out(&self, ask: &Ask<'_>) -> Response<Bytes> {
+        let (root, name) = (ReturnPath::root(), self.names.leave());
+        let sent = cookies::named(ask.request.headers, &name);
+        if sent == cookies::Sent::None {
+            return self.page(ask, Page::SignedOut, &root, Vec::new());
+        }
+        let forget: Vec<_> = self
+            .names
+            .set(&name, "", Keep::Forget)
+            .into_iter()
+            .collect();
+        let given = sent.text().and_then(SessionId::parse);
+        let next = match given.filter(|_| *ask.request.method == Method::GET) {
+            Some(given) => self.deps.sessions.take_form(given, ask.now).await,
+            None => Ok(None),
+        };
+        let next = next.unwrap_or_else(|error| {
+            debug!(%error, "A session at another provider is left to end by itself.");
+            None
+        });
+        let next = next.and_then(|plain| serde_json::from_slice::<Next>(plain.expose()).ok());
+        let next = next.filter(|next| next.host == ask.request.facts.host);
+        let on = next.and_then(|next| page::redirect(Sent::SeeOther, &next.next, forget.clone()));
+        on.unwrap_or_else(|| self.page(ask, Page::SignedOut, &root, forget))
     }
 
     /// Of a session that may have been exchanged a moment ago: the one that was given for it, of which this browser may not have
@@ -147,15 +230,26 @@ impl Logins {
     }
 
     /// OpenID Connect RP-Initiated Logout 1.0 §2.
-    fn provider_logout(&self, ask: &Ask<'_>, farewell: &Farewell) -> Option<String> {
-        let provider = ask.policy.judge(&farewell.provider, &self.deps.providers)?;
-        let done = format!(
-            "{}{OURS}/logout/done",
-            self.names.origin(ask.request.authority)
-        );
-        provider
-            .login()?
-            .logout_url(farewell.id_token.as_ref()?, &done)
+    fn provider_logout(
+        &self,
+        ask: &Ask<'_>,
+        (provider, id_token): (&ProviderId, &Secret<String>),
+    ) -> Option<String> {
+        let provider = ask.policy.judge(provider, &self.deps.providers)?;
+        let origin = self.names.origin(ask.request.authority);
+        let done = format!("{origin}{OURS}{DONE}");
+        provider.login()?.logout_url(id_token, &done)
+    }
+
+    /// What is left behind at its provider by the session whose place one of `provider` is about to take.
+    pub(super) async fn leaves_behind(
+        &self,
+        ask: &Ask<'_>,
+        whose: (&CanonicalSubject, &ProviderId),
+    ) -> Option<Left> {
+        let earlier = self.session_id(ask)?;
+        let sessions = &self.deps.sessions;
+        sessions.leaves_behind(earlier, whose, ask.now).await
     }
 
     /// Browsers send `Origin` with every POST, and `Sec-Fetch-Site`: what is there must say that the page is ours, and one

@@ -240,9 +240,7 @@ impl Logins {
             Endpoint::KeptForm => self.kept_form(&ask).await,
             Endpoint::Join => self.join(&ask).await,
             Endpoint::Logout => self.logout(&ask).await,
-            Endpoint::SignedOut => {
-                self.page(&ask, Page::SignedOut, &ReturnPath::root(), Vec::new())
-            }
+            Endpoint::SignedOut => self.signed_out(&ask).await,
             // Without a body there is no token.
             Endpoint::BackChannel(provider) => self.back_channel(provider, request, &[], now).await,
             Endpoint::FrontChannel(provider) => self.front_channel(&ask, provider).await,

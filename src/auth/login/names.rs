@@ -7,7 +7,8 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::return_to::OURS;
 use crate::session::settings::SameSite;
 
-/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`, `NAME_place`, `NAME_form`.
+/// All named after the session cookie: `NAME`, `NAME_flow_0` to `NAME_flow_4`, `NAME_dev`, `NAME_place`, `NAME_form`,
+/// `NAME_leave`.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) session: Box<str>,
@@ -39,6 +40,11 @@ impl Names {
     /// The cookie of a form that is kept.
     pub(super) fn form(&self) -> String {
         format!("{}_form", self.session)
+    }
+
+    /// The cookie of somebody who signs out at one provider after the other.
+    pub(super) fn leave(&self) -> String {
+        format!("{}_leave", self.session)
     }
 
     /// The cookie of the address that a script has seen: see [`super::fragment`].

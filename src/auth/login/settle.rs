@@ -139,6 +139,7 @@ impl Logins {
         } else {
             ask.now
         };
+        let left = self.leaves_behind(ask, (&canonical, owner.id())).await;
         let created = self
             .deps
             .sessions
@@ -160,6 +161,7 @@ impl Logins {
                     lasts: logged_in.lasts,
                     stands_for: None,
                     came_by: None,
+                    left: left.as_ref(),
                 },
                 ask.now,
             )

@@ -271,6 +271,7 @@ impl Running {
                 lasts: None,
                 stands_for: None,
                 came_by: None,
+                left: None,
             };
             self.sessions.create(new, now).await.unwrap();
         }

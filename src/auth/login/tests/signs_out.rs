@@ -298,3 +298,63 @@ async fn nobody_loses_another_session_for_one_that_takes_no_place() {
     assert!(counted(&world, "refused"));
     assert_eq!(arm(&world, &mut elsewhere).await, Some(Arm::From));
 }
+
+/// Who is sent back to us by the provider at which they have signed out.
+async fn comes_back(world: &World, browser: &mut Browser) -> Seen {
+    open(world, browser, "/.authferry/logout/done").await
+}
+
+#[tokio::test]
+async fn whoever_has_moved_without_a_sign_in_signs_out_at_both_providers() {
+    let mut world = asking();
+    let mut browser = of_the_old_side(&mut world).await;
+    let asked = page("/").with(&world, &mut browser).await;
+    let callback = signed_in(&asked.location, "alice");
+    page(&callback).with(&world, &mut browser).await;
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+    let out = signs_out(&world, &mut browser).await;
+    assert!(
+        out.location
+            .starts_with("https://new.idp.test/logout?id_token_hint="),
+        "{out:?}"
+    );
+    // What is noted is for this browser alone.
+    let mut other = Browser::default();
+    let theirs = comes_back(&world, &mut other).await;
+    assert_eq!(
+        (theirs.status, theirs.location.as_str()),
+        (StatusCode::OK, "")
+    );
+    let mut stolen = browser.clone();
+    let back = comes_back(&world, &mut browser).await;
+    assert_eq!(back.status, StatusCode::SEE_OTHER, "{back:?}");
+    let hint = "id-token-of-alice";
+    let there = format!(
+        "https://old.idp.test/logout?id_token_hint={hint}&post_logout_redirect_uri=https://app.test/.authferry/logout/done"
+    );
+    assert_eq!(back.location, there);
+    // Once, and that is the end of it.
+    for browser in [&mut browser, &mut stolen] {
+        let done = comes_back(&world, browser).await;
+        assert_eq!((done.status, done.location.as_str()), (StatusCode::OK, ""));
+        let done = comes_back(&world, browser).await;
+        assert!(done.set.is_empty(), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_somebody_else_before_is_not_signed_out_with_that_of_whoever_signs_in() {
+    for (person, left) in [("alice", true), ("bob", false)] {
+        let mut world = asking();
+        world.silent = None;
+        let mut browser = of_the_old_side(&mut world).await;
+        // A sign-in at the new side in a tab that was opened before, by whoever it is.
+        let begun = open(&world, &mut browser, "/.authferry/login?rd=/").await;
+        let callback = signed_in(&begun.location, person);
+        open(&world, &mut browser, &callback).await;
+        assert_eq!(arm(&world, &mut browser).await, Some(Arm::To), "{person}");
+        signs_out(&world, &mut browser).await;
+        let back = comes_back(&world, &mut browser).await;
+        assert_eq!(!back.location.is_empty(), left, "{person}: {back:?}");
+    }
+}
