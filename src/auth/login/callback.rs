@@ -131,9 +131,9 @@ impl Logins {
             .await;
         let settled = match finished {
             Ok(logged_in) => {
-                let settled = self.settle(&returned, owner, &logged_in).await;
-                if let Err(why) = &settled {
-                    self.gives_back(&returned, owner, logged_in, why);
+                let mut settled = self.settle(&returned, owner, &logged_in).await;
+                if let Err(why) = &mut settled {
+                    self.gives_back(&returned, owner, logged_in, why).await;
                 }
                 settled
             }
@@ -242,6 +242,7 @@ impl Logins {
         if let Errand::Silent { .. } = returned.flow.errand {
             return self.stays(&returned, carried(attempt.map(|(_, attempt)| attempt)));
         }
+        self.gives_back_first(&returned).await;
         if let Some((provider, attempt)) = attempt {
             self.told(returned.ask, &returned.flow, provider, attempt);
         }
@@ -291,6 +292,7 @@ impl Logins {
                 .ends(returned, Page::NotAllowed, Some((&provider, attempt)))
                 .await;
         }
+        self.gives_back_first(&returned).await;
         let (begin, target) = (
             returned.once_more(pin, self.device(ask)),
             returned.flow.target(),

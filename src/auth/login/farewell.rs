@@ -24,6 +24,7 @@ use crate::secret::Secret;
 use crate::session::Created;
 use crate::session::Farewell;
 use crate::session::OldSession;
+use crate::session::SessionId;
 use crate::store::StoreError;
 
 /// What became of the sessions of old systems.
@@ -58,19 +59,24 @@ impl Logins {
     /// What a provider issued for a login that is no session is given back: nobody else could end it.
     ///
     /// Not where the browser comes back to the same provider, and not of a login that nobody asked for: a provider may end its
-    /// own session with the token, and the person would sign in once more.
-    pub(super) fn gives_back(
+    /// own session with the token, and the person would sign in once more. Of the first of two accounts that somebody is to
+    /// prove it is kept until it shows whether they come back.
+    pub(super) async fn gives_back(
         &self,
         returned: &Returned<'_>,
         owner: &Arc<dyn Provider>,
         logged_in: LoggedIn,
-        why: &NoSession,
+        why: &mut NoSession,
     ) {
         let nobody_asked = matches!(returned.flow.errand, Errand::Silent { .. });
         let over = match why {
             NoSession::Ends(..) | NoSession::Again(_) | NoSession::Asks(_) => true,
-            // Whoever proves an account there comes back.
             NoSession::At(next) => {
+                if let (Errand::Prove(proof), Some(token)) =
+                    (&mut next.errand, &logged_in.refresh_token)
+                {
+                    proof.kept = self.keeps_token(returned.ask, token).await;
+                }
                 next.provider != *owner.id() && !matches!(next.errand, Errand::Prove(_))
             }
             NoSession::Stays(_) => false,
@@ -79,6 +85,40 @@ impl Logins {
         if let Some(token) = logged_in.refresh_token.filter(|_| over) {
             let spent = Spent::Token(Arc::clone(owner), token);
             self.tell(returned.ask, owner.id(), spent);
+        }
+    }
+
+    /// Keeps a token for as long as a login may take; what the flow record is given for it. `None`: it ends by itself.
+    async fn keeps_token(&self, ask: &Ask<'_>, token: &Secret<String>) -> Option<String> {
+        let sessions = &self.deps.sessions;
+        let kept = sessions.keep_form(token.expose().as_bytes(), ask.now).await;
+        let given = kept.unwrap_or_else(|error| {
+            debug!(%error, "What was issued to somebody who proves an account ends by itself.");
+            None
+        })?;
+        Some(given.expose().clone())
+    }
+
+    /// Gives back what was issued for the first of two accounts, where somebody does not come back after the second: because they
+    /// say that they are not both theirs, or because it came to nothing.
+    pub(super) async fn gives_back_first(&self, returned: &Returned<'_>) {
+        let proof = match &returned.flow.errand {
+            Errand::Prove(proof) | Errand::Join { new: proof, .. } => proof,
+            Errand::Session | Errand::Silent { .. } => return,
+        };
+        let Some(kept) = proof.kept.as_deref().and_then(SessionId::parse) else {
+            return;
+        };
+        let taken = self.deps.sessions.take_form(kept, returned.ask.now).await;
+        let token = taken.unwrap_or_else(|error| {
+            debug!(%error, "What was issued to somebody who proved an account ends by itself.");
+            None
+        });
+        let token = token.and_then(|token| String::from_utf8(token.expose().clone()).ok());
+        let provider = self.deps.providers.named(&proof.provider());
+        if let (Some(provider), Some(token)) = (provider, token) {
+            let spent = Spent::Token(Arc::clone(provider), Secret::new(token));
+            self.tell(returned.ask, provider.id(), spent);
         }
     }
 

@@ -126,6 +126,9 @@ pub(super) struct Proof {
     /// When that login began: what has been revoked since proves nothing.
     #[serde(rename = "b")]
     began: u64,
+    /// By what the refresh token opens that was issued for it, until it is known whether its owner comes back.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<String>,
 }
 
 /// Letters of a name that are shown.
@@ -145,7 +148,13 @@ impl Proof {
             subject: identity.key.subject.as_str().to_owned(),
             name: name_of(identity).map(|name| name.chars().take(SHOWN).collect()),
             began: began.as_millis(),
+            kept: None,
         }
+    }
+
+    /// Whose account it is.
+    pub(super) fn provider(&self) -> ProviderId {
+        ProviderId::new(&self.provider)
     }
 
     pub(super) const fn began(&self) -> UnixTime {

@@ -167,11 +167,58 @@ async fn a_person_who_signs_in_at_both_sides_has_both_accounts_from_then_on() {
     assert_eq!(seen.status, StatusCode::FORBIDDEN);
     assert!(!mallory.jar.contains_key(COOKIE));
     assert!(counted(&world, "prove_both", "conflict"));
-    let revoked = |at: &FakeProvider| at.login.as_ref().unwrap().revoked.lock().unwrap().len();
-    while revoked(&world.old) == 0 {
+    while revoked(&world.old).is_empty() || revoked(&world.new).is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(revoked(&world.new), 0, "whoever comes back is known there");
+    let left = ["refresh-token-of-n-2"];
+    assert_eq!(
+        revoked(&world.new),
+        left,
+        "whoever comes back is known there"
+    );
+}
+
+fn revoked(at: &FakeProvider) -> Vec<String> {
+    at.login.as_ref().unwrap().revoked.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_was_issued_for_the_first_of_two_accounts_is_given_back_where_nobody_comes_back() {
+    for how in ["no", "late", "not let in", "error", "another epoch"] {
+        let (mut world, mut browser, asked) = asked().await;
+        match how {
+            "no" => drop(says(&world, &mut browser, &asked, false).await),
+            "late" => {
+                let action = &answers(&asked)[0];
+                let visit = posted(action, "same-origin").at(121);
+                visit.with(&world, &mut browser).await;
+            }
+            "not let in" | "error" | "another epoch" => {
+                let mut browser = Browser::default();
+                let at_new = open(&world, &mut browser, "/").await;
+                let at_old = open(&world, &mut browser, &signed_in(&at_new.location, "n-1")).await;
+                assert!(revoked(&world.new).is_empty(), "they may come back");
+                let mut back = signed_in(&at_old.location, "left");
+                if how == "error" {
+                    let state = back.split_once("&state=").unwrap().1;
+                    back = format!("/.authferry/cb/old?error=access_denied&state={state}");
+                }
+                if how == "another epoch" {
+                    world.plan.as_mut().unwrap().epoch += 1;
+                }
+                open(&world, &mut browser, &back).await;
+            }
+            _ => unreachable!(),
+        }
+        while revoked(&world.new).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(revoked(&world.new), ["refresh-token-of-n-1"], "{how}");
+        if how == "no" {
+            let again = says(&world, &mut browser, &asked, true).await;
+            assert_eq!(again.status, StatusCode::BAD_REQUEST, "it is over");
+        }
+    }
 }
 
 #[tokio::test]
