@@ -5,6 +5,7 @@ use crate::case::Entry;
 use crate::case::Expected;
 use crate::expect;
 use crate::later;
+use crate::ops;
 use crate::run::Course;
 use crate::run::Record;
 use crate::run::Runner;
@@ -44,9 +45,12 @@ impl Runner {
             Ok(plan) => plan,
             Err(reason) => return (Verdict::Skip(reason), 0),
         };
-        let plain = |entry: &Entry| matches!(entry, Entry::H1(_) | Entry::H2(_));
-        if !case.steps().iter().all(plain) {
-            let reason = "it has steps that are no requests".to_owned();
+        if let Some(reason) = case.steps().iter().find_map(ops::cannot) {
+            return (Verdict::Skip(reason), 0);
+        }
+        if case.steps().iter().any(ops::is_an_ordeal) {
+            let reason =
+                "what it does takes its time, and its requests are in other cases".to_owned();
             return (Verdict::Skip(reason), 0);
         }
         let fresh = plan.fresh;
@@ -77,8 +81,24 @@ impl Runner {
         self.ensure(plan).await?;
         let mut course = Course::new(case, self.target()?.logged());
         let (mut count, mut failures) = (0, Vec::new());
-        for (index, entry) in case.steps().iter().enumerate() {
-            let Entry::H1(text) = entry else { continue };
+        for entry in case.steps() {
+            let index = course.records.len();
+            let text = match entry {
+                Entry::H1(text) => text,
+                // What stands before a request is done; where variants have changed what it needs, the case ends.
+                Entry::Op(words) => {
+                    let done = Box::pin(ops::perform(self, words, case, &mut course)).await;
+                    if done.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                Entry::H2(_) | Entry::Repeat(_) => {
+                    course.records.push(Record::default());
+                    continue;
+                }
+            };
+            course.records.push(Record::default());
             let bytes = self.bytes(text, &mut course).await?;
             let Some(written) = Written::read(&bytes) else {
                 continue;
@@ -150,6 +170,35 @@ impl Held {
             upstream: record.upstream.iter().map(watched).collect(),
         }
     }
+
+    /// As if the client had sent none.
+    fn without_cookies(&self) -> Self {
+        let mut upstream = self.upstream.clone();
+        for (_, fields, _) in &mut upstream {
+            fields.retain(|(name, _)| name != "cookie");
+        }
+        Self {
+            status: self.status,
+            upstream,
+        }
+    }
+
+    /// As if the client had named no port.
+    fn without_ports(&self) -> Self {
+        let mut upstream = self.upstream.clone();
+        for (name, value) in upstream.iter_mut().flat_map(|(_, fields, _)| fields) {
+            if name == "host" || name == "x-forwarded-host" {
+                let host = value.trim_end_matches(|c: char| c.is_ascii_digit());
+                *value = host.strip_suffix(':').unwrap_or(value).to_owned();
+            } else if name == "forwarded" {
+                *value = value.replace(":443\"", "\"").replace(":80\"", "\"");
+            }
+        }
+        Self {
+            status: self.status,
+            upstream,
+        }
+    }
 }
 
 fn watched(seen: &Seen) -> (String, Vec<(String, String)>, Vec<u8>) {
@@ -173,14 +222,13 @@ fn differences(variant: &Variant, base: &Record, record: &Record, public: bool) 
     let good = match variant.must {
         Must::Same => before == after || (before.status == Some(400) && refused),
         Must::SameOrRefused => before == after || refused,
-        Must::Nobody => {
-            let nobody = |(_, fields, _): &(String, Vec<(String, String)>, Vec<u8>)| {
-                fields
-                    .iter()
-                    .all(|(name, _)| !name.starts_with("x-auth-") && !name.ends_with("-user"))
-            };
-            after.upstream.iter().all(nobody) && (public || after.upstream.is_empty())
+        Must::SameButPort => before == after.without_ports() || refused,
+        Must::SameOrNobody => {
+            before.without_cookies() == after.without_cookies()
+                || refused
+                || is_nobody(&after, public)
         }
+        Must::Nobody => is_nobody(&after, public),
     };
     if good {
         return Vec::new();
@@ -194,6 +242,16 @@ fn differences(variant: &Variant, base: &Record, record: &Record, public: bool) 
         format!("{:?} {requests:?}", held.status)
     };
     vec![format!("{} where it was {}", told(&after), told(&before))]
+}
+
+/// Nobody came in by that.
+fn is_nobody(held: &Held, public: bool) -> bool {
+    let nobody = |(_, fields, _): &(String, Vec<(String, String)>, Vec<u8>)| {
+        fields
+            .iter()
+            .all(|(name, _)| !name.starts_with("x-auth-") && !name.ends_with("-user"))
+    };
+    held.upstream.iter().all(nobody) && (public || held.upstream.is_empty())
 }
 
 /// What the case says must never be, and holds for every spelling.

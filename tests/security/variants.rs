@@ -24,6 +24,10 @@ pub(crate) enum Must {
     Same,
     /// The same, or a refusal.
     SameOrRefused,
+    /// The same, but for the port that the client named, or a refusal.
+    SameButPort,
+    /// The same, a refusal, or nobody: what is not read as a credential is none.
+    SameOrNobody,
     /// No identity at the upstream; nothing at all, but on a public path.
     Nobody,
 }
@@ -101,7 +105,7 @@ impl Written {
             None => written.body.is_empty(),
         };
         let one_host = written.all("host") == 1;
-        let plain = ["transfer-encoding", "connection", "upgrade", "expect", "te"];
+        let plain = ["transfer-encoding", "upgrade", "expect"];
         (framed && one_host && plain.iter().all(|name| written.all(name) == 0)).then_some(written)
     }
 
@@ -192,6 +196,7 @@ impl Written {
         self.hosts(&mut add);
         self.paths(&mut add);
         self.credentials(&mut add);
+        self.cookies(&mut add);
         self.names(&mut add);
         add(
             Nobody,
@@ -236,10 +241,18 @@ impl Written {
         for (label, value) in [
             ("Host with the dot of the root", format!("{host}.")),
             ("Host with a user", format!("user@{host}")),
+            ("Host with a dot encoded", host.replacen('.', "%2e", 1)),
             ("Host twice in a value", format!("{host}, {host}")),
             ("Host with a path", format!("{host}/public/")),
         ] {
             add(Must::SameOrRefused, label, &put(value));
+        }
+        for port in [":443", ":80", ":"] {
+            add(
+                Must::SameButPort,
+                &format!("Host with {port}"),
+                &put(format!("{host}{port}")),
+            );
         }
         add(
             Must::SameOrRefused,
@@ -376,6 +389,81 @@ impl Written {
         }
     }
 
+    /// Cookies written otherwise: what is read as the same one counts, what is not is none.
+    fn cookies(&self, add: &mut impl FnMut(Must, &str, &Self)) {
+        let Some(value) = self.value("cookie").map(str::to_owned) else {
+            return;
+        };
+        // Where another credential comes beside them, what is not read of them may leave that one alone: who was refused for
+        // having two is let in by one.
+        let several = value.matches("__Host-").count() + value.matches("LEGACYSID").count() > 1;
+        if self.all("cookie") != 1 || self.all("authorization") != 0 || several {
+            return;
+        }
+        let put = |value: String| {
+            self.with(|it| {
+                for (name, old) in &mut it.fields {
+                    if name.eq_ignore_ascii_case("cookie") {
+                        old.clone_from(&value);
+                    }
+                }
+            })
+        };
+        let each = |change: &dyn Fn(&str, &str) -> String| {
+            let pairs = value.split("; ").map(|pair| match pair.split_once('=') {
+                Some((name, value)) => change(name, value),
+                None => pair.to_owned(),
+            });
+            pairs.collect::<Vec<_>>().join("; ")
+        };
+        for (label, value) in [
+            ("cookies without a space", value.replace("; ", ";")),
+            ("cookies between empty pairs", format!("; ;{value};; ")),
+            ("cookies behind a comma", format!("a=1, {value}")),
+            ("each cookie twice", format!("{value}; {value}")),
+            (
+                "cookies of RFC 2965",
+                format!("$Version=1; {value}; $Path=/"),
+            ),
+            ("cookies in quotes", each(&|n, v| format!("{n}=\"{v}\""))),
+            ("spaces around each =", each(&|n, v| format!("{n} = {v}"))),
+            (
+                "names of cookies in capitals",
+                each(&|n, v| format!("{}={v}", n.to_uppercase())),
+            ),
+            (
+                "names of cookies encoded",
+                each(&|n, v| format!("{}={v}", n.replace('_', "%5F"))),
+            ),
+            (
+                "names of cookies without prefix",
+                each(&|n, v| format!("{}={v}", n.trim_start_matches("__Host-"))),
+            ),
+            (
+                "a byte behind each cookie",
+                each(&|n, v| format!("{n}={v}A")),
+            ),
+        ] {
+            add(Must::SameOrNobody, label, &put(value));
+        }
+        add(
+            Must::SameOrNobody,
+            "the cookies in two fields",
+            &self.with(|it| it.fields.push(("Cookie".to_owned(), value.clone()))),
+        );
+        add(
+            Must::SameOrNobody,
+            "the cookies as Cookie2",
+            &self.with(|it| {
+                for (name, _) in &mut it.fields {
+                    if name.eq_ignore_ascii_case("cookie") {
+                        *name = "Cookie2".to_owned();
+                    }
+                }
+            }),
+        );
+    }
+
     /// Other spellings of names that an application may take for the name.
     fn names(&self, add: &mut impl FnMut(Must, &str, &Self)) {
         let skip = |name: &str| {
@@ -442,7 +530,8 @@ impl Written {
 
     /// The same in HTTP/2, where it can be said there. A fragment is cut off by the parser there before anybody sees it.
     fn h2(&self) -> Vec<Variant> {
-        if self.target.contains('#') {
+        let hop_by_hop = ["connection", "te", "keep-alive", "proxy-connection"];
+        if self.target.contains('#') || hop_by_hop.iter().any(|name| self.all(name) != 0) {
             return Vec::new();
         }
         let mut fields: Vec<(String, String)> = [

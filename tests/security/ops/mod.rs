@@ -408,6 +408,41 @@ pub(crate) fn judges(entry: &Entry) -> bool {
     )
 }
 
+/// Whether a step is long, or leaves nothing behind that a request could be sent to in another spelling.
+pub(crate) fn is_an_ordeal(entry: &Entry) -> bool {
+    let words = match entry {
+        Entry::Op(words) => words,
+        Entry::Repeat(repeat) => return is_an_ordeal(&repeat.step),
+        Entry::H1(_) | Entry::H2(_) => return false,
+    };
+    match find(words) {
+        Some((Op::Process(op), _)) => !matches!(
+            op,
+            process::Op::Again
+                | process::Op::Fresh
+                | process::Op::Reload
+                | process::Op::Replaced
+                | process::Op::ReloadRefused
+                | process::Op::Revoke
+        ),
+        Some((Op::Keys(op), _)) => matches!(op, keys::Op::Refetch | keys::Op::Rotation),
+        Some((Op::Upstream(op), _)) => {
+            matches!(op, upstream::Op::IdleRace | upstream::Op::Stream)
+        }
+        Some((Op::Store(op), _)) => matches!(op, store::Op::Traffic | store::Op::AtOnce),
+        Some((Op::Login(op), _)) => matches!(
+            op,
+            login::Op::Spoil | login::Op::Absolute | login::Op::WebSocket
+        ),
+        Some((Op::Nothing | Op::Wait, _)) => false,
+        Some((
+            Op::Flood(_) | Op::Load(_) | Op::Second(_) | Op::Swap(_) | Op::Tls(_) | Op::Disk(_),
+            _,
+        ))
+        | None => true,
+    }
+}
+
 /// Whether a case ends the process on purpose.
 pub(crate) fn ends_the_process(case: &Case) -> bool {
     case.steps().iter().any(|entry| match entry {
@@ -463,7 +498,7 @@ pub(crate) fn limit(case: &Case) -> Duration {
                 Op::Load(_)
                 | Op::Swap(swap::Op::Bleed)
                 | Op::Second(_)
-                | Op::Keys(keys::Op::Refetch)
+                | Op::Keys(keys::Op::Refetch | keys::Op::Rotation)
                 | Op::Flood(flood::Op::Silent),
                 _,
             )) => 45,
