@@ -1,6 +1,8 @@
 //! Performs one case and judges it.
 
-use std::collections::BTreeMap;
+mod repeat;
+mod sends;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +13,6 @@ use tokio::time::timeout;
 
 use crate::case::Case;
 use crate::case::Entry;
-use crate::case::Expected;
-use crate::case::Repeat;
 use crate::expect;
 use crate::later;
 use crate::names::Names;
@@ -23,17 +23,11 @@ use crate::wire::Outcome;
 use crate::wire::Trust;
 use crate::wire::Wire;
 use crate::wire::h1;
-use crate::wire::h2;
 use crate::world::Plan;
 use crate::world::Target;
 use crate::world::World;
-use crate::world::browser::Browser;
-use crate::world::browser::Flow;
 use crate::world::target::Kind;
 use crate::world::upstream::Seen;
-
-/// The longest time for a step that is repeated.
-const REPEAT: Duration = Duration::from_secs(10);
 
 /// What became of a case.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -343,240 +337,6 @@ impl Runner {
         }
         let now = self.target.as_ref().and_then(Target::rss).unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
-        Ok(())
-    }
-
-    /// Exact bytes on a fresh connection.
-    pub(crate) async fn h1(
-        &mut self,
-        text: &str,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<(), Stop> {
-        let expected = expect::of(case, course.records.len());
-        let wire = course.over(self.wire(text)?);
-        let bytes = self.bytes(text, course).await?;
-        let before = self.world.upstream.count();
-        let wish = h1::Wish {
-            closed: expected.closed == Some(true),
-            patience: None,
-        };
-        let outcome = h1::send(&wire, &bytes, wish).await;
-        let nonce = outcome.answers.first().and_then(|a| a.header("dpop-nonce"));
-        if let Some(nonce) = nonce {
-            course.vars.set("NONCE", nonce.to_owned());
-        }
-        let mut record = Record {
-            label: label(text),
-            outcome,
-            ..Record::default()
-        };
-        if course.follow {
-            self.follow(&mut record).await?;
-        }
-        self.settle(&expected).await;
-        record.upstream = self.world.upstream.since(before);
-        course.records.push(record);
-        Ok(())
-    }
-
-    async fn h2(
-        &mut self,
-        headers: &[(String, String)],
-        body: Option<&str>,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<(), Stop> {
-        let expected = expect::of(case, course.records.len());
-        let mut raw = Vec::new();
-        for (name, value) in headers {
-            let name = self.bytes(name, course).await?;
-            raw.push((name, self.bytes(value, course).await?));
-        }
-        let body = match body {
-            Some(body) => Some(self.bytes(body, course).await?),
-            None => None,
-        };
-        let wire = course.over(self.world.public(self.target()?));
-        let before = self.world.upstream.count();
-        let outcome = h2::send(&wire, &raw, body.as_deref()).await;
-        let path = headers.iter().find(|(name, _)| name == ":path");
-        let label = format!("h2 {}", path.map_or("", |(_, value)| value));
-        self.settle(&expected).await;
-        course.records.push(Record {
-            label,
-            outcome,
-            upstream: self.world.upstream.since(before),
-            ..Record::default()
-        });
-        Ok(())
-    }
-
-    /// What comes late must be counted, too.
-    async fn settle(&self, expected: &Expected) {
-        let time = if expected.upstream_smuggled.is_some() {
-            60
-        } else {
-            2
-        };
-        sleep(Duration::from_millis(time)).await;
-    }
-
-    /// Where a request goes: what names the admin port, to the admin listener.
-    fn wire(&self, text: &str) -> Result<Wire, Stop> {
-        let target = self.target()?;
-        let host = text
-            .split("\r\n")
-            .find_map(|line| line.strip_prefix("Host: "));
-        Ok(if host.is_some_and(|host| host.ends_with(":9901")) {
-            Wire {
-                to: target.admin,
-                tls: None,
-            }
-        } else {
-            self.world.public(target)
-        })
-    }
-
-    /// The bytes of a text: our names, values for `${…}`, latin-1; the length of a body that grew is put right.
-    pub(crate) async fn bytes(&mut self, text: &str, course: &mut Course) -> Result<Vec<u8>, Stop> {
-        let (head, body) = match text.split_once("\r\n\r\n") {
-            Some((head, body)) => (head, Some(body)),
-            None => (text, None),
-        };
-        let mut head = course.vars.fill(self, head).await?;
-        let Some(body) = body else {
-            return Ok(latin1(&head));
-        };
-        let filled = latin1(&course.vars.fill(self, body).await?);
-        let said = format!("Content-Length: {}", body.chars().count());
-        if filled.len() != body.chars().count() && head.contains(&said) {
-            head = head.replace(&said, &format!("Content-Length: {}", filled.len()));
-        }
-        Ok([latin1(&head), b"\r\n\r\n".to_vec(), filled].concat())
-    }
-
-    /// Follows a login that an answer began to its end.
-    async fn follow(&self, record: &mut Record) -> Result<(), Stop> {
-        let Some(answer) = record.outcome.answers.first() else {
-            return Ok(());
-        };
-        let location = answer.header("location").unwrap_or_default().to_owned();
-        if !location.contains("/authorize?") {
-            return Ok(());
-        }
-        let mut browser = Browser::default();
-        for pair in answer.all("set-cookie") {
-            if let Some((name, value)) = pair.split(';').next().and_then(|p| p.split_once('=')) {
-                browser.cookies.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        let flow = Flow {
-            location,
-            state: String::new(),
-            cookie: (String::new(), String::new()),
-        };
-        let wire = self.world.public(self.target()?);
-        let done = browser
-            .finish(&self.world, &wire, &flow, "alice")
-            .await
-            .map_err(Stop::Fail)?;
-        if done.header("location").is_none() {
-            return Err(Stop::Fail(format!(
-                "{}: the login ended with {}",
-                record.label, done.status
-            )));
-        }
-        record.followed.push(done);
-        Ok(())
-    }
-
-    /// Many of a step, as fast as it says, on a few connections that stay open; what does not fit into the time is left.
-    async fn repeat(
-        &mut self,
-        repeat: &Repeat,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<(), Stop> {
-        let rate: f64 = repeat
-            .rate
-            .as_deref()
-            .and_then(|rate| rate.strip_suffix("/s")?.parse().ok())
-            .unwrap_or(1_000.0);
-        let Entry::H1(text) = &*repeat.step else {
-            return self.repeat_slowly(repeat, rate, case, course).await;
-        };
-        let start = Instant::now();
-        let end = start + REPEAT;
-        let wire = self.wire(text)?;
-        let mut lines: Vec<h1::Line> = (0..8).map(|_| h1::Line::new(wire.clone())).collect();
-        let mut counts: BTreeMap<u16, (u64, Record)> = BTreeMap::new();
-        let mut done = 0;
-        while done < repeat.n && Instant::now() < end {
-            // Some values are new for each request.
-            let batch = (repeat.n - done).min(lines.len() as u64);
-            let mut all = Vec::new();
-            for _ in 0..batch {
-                all.push(self.bytes(text, course).await?);
-            }
-            let asks = lines
-                .iter_mut()
-                .zip(&all)
-                .map(|(line, bytes)| line.ask(bytes));
-            for outcome in futures_util::future::join_all(asks).await {
-                let status = outcome.answers.first().map_or(0, |answer| answer.status);
-                let first = outcome.first;
-                let record = Record {
-                    label: label(text),
-                    outcome,
-                    ..Record::default()
-                };
-                let (count, kept) = counts.entry(status).or_insert((0, record));
-                *count += 1;
-                // The slowest counts for all.
-                kept.outcome.first = kept.outcome.first.max(first);
-            }
-            done += batch;
-            let due = start + Duration::from_secs_f64(done as f64 / rate);
-            tokio::time::sleep_until(due.min(end)).await;
-            let now = self.target()?.rss().unwrap_or(0);
-            course.memory.1 = course.memory.1.max(now);
-        }
-        for (count, mut record) in counts.into_values() {
-            record.label = format!("{} ({count} of {} times)", record.label, repeat.n);
-            course.records.push(record);
-        }
-        Ok(())
-    }
-}
-
-impl Runner {
-    /// Many of a step that is not one request of HTTP/1.1: one after another; the last answer of each status is kept.
-    async fn repeat_slowly(
-        &mut self,
-        repeat: &Repeat,
-        rate: f64,
-        case: &Case,
-        course: &mut Course,
-    ) -> Result<(), Stop> {
-        let (start, first) = (Instant::now(), course.records.len());
-        let mut done = 0;
-        while done < repeat.n && start.elapsed() < REPEAT {
-            self.step(&repeat.step, case, course).await?;
-            done += 1;
-            let due = start + Duration::from_secs_f64(done as f64 / rate);
-            tokio::time::sleep_until(due.min(start + REPEAT)).await;
-            let new = course.records.split_off(first);
-            let status = |record: &Record| record.outcome.answers.first().map(|a| a.status);
-            let mut kept: Vec<Record> = Vec::new();
-            for record in new {
-                match kept.iter_mut().find(|one| status(one) == status(&record)) {
-                    Some(one) => *one = record,
-                    None => kept.push(record),
-                }
-            }
-            course.records.append(&mut kept);
-        }
         Ok(())
     }
 }

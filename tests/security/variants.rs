@@ -4,6 +4,9 @@
 //! Half of the published fixes of this class were incomplete the first time. One rule holds all variants: what is forwarded
 //! is what was forwarded before, and what was refused stays refused.
 
+mod cookies;
+mod second;
+
 use std::fmt::Write as _;
 
 use crate::wire::h1::find;
@@ -389,81 +392,6 @@ impl Written {
         }
     }
 
-    /// Cookies written otherwise: what is read as the same one counts, what is not is none.
-    fn cookies(&self, add: &mut impl FnMut(Must, &str, &Self)) {
-        let Some(value) = self.value("cookie").map(str::to_owned) else {
-            return;
-        };
-        // Where another credential comes beside them, what is not read of them may leave that one alone: who was refused for
-        // having two is let in by one.
-        let several = value.matches("__Host-").count() + value.matches("LEGACYSID").count() > 1;
-        if self.all("cookie") != 1 || self.all("authorization") != 0 || several {
-            return;
-        }
-        let put = |value: String| {
-            self.with(|it| {
-                for (name, old) in &mut it.fields {
-                    if name.eq_ignore_ascii_case("cookie") {
-                        old.clone_from(&value);
-                    }
-                }
-            })
-        };
-        let each = |change: &dyn Fn(&str, &str) -> String| {
-            let pairs = value.split("; ").map(|pair| match pair.split_once('=') {
-                Some((name, value)) => change(name, value),
-                None => pair.to_owned(),
-            });
-            pairs.collect::<Vec<_>>().join("; ")
-        };
-        for (label, value) in [
-            ("cookies without a space", value.replace("; ", ";")),
-            ("cookies between empty pairs", format!("; ;{value};; ")),
-            ("cookies behind a comma", format!("a=1, {value}")),
-            ("each cookie twice", format!("{value}; {value}")),
-            (
-                "cookies of RFC 2965",
-                format!("$Version=1; {value}; $Path=/"),
-            ),
-            ("cookies in quotes", each(&|n, v| format!("{n}=\"{v}\""))),
-            ("spaces around each =", each(&|n, v| format!("{n} = {v}"))),
-            (
-                "names of cookies in capitals",
-                each(&|n, v| format!("{}={v}", n.to_uppercase())),
-            ),
-            (
-                "names of cookies encoded",
-                each(&|n, v| format!("{}={v}", n.replace('_', "%5F"))),
-            ),
-            (
-                "names of cookies without prefix",
-                each(&|n, v| format!("{}={v}", n.trim_start_matches("__Host-"))),
-            ),
-            (
-                "a byte behind each cookie",
-                each(&|n, v| format!("{n}={v}A")),
-            ),
-        ] {
-            add(Must::SameOrNobody, label, &put(value));
-        }
-        add(
-            Must::SameOrNobody,
-            "the cookies in two fields",
-            &self.with(|it| it.fields.push(("Cookie".to_owned(), value.clone()))),
-        );
-        add(
-            Must::SameOrNobody,
-            "the cookies as Cookie2",
-            &self.with(|it| {
-                for (name, _) in &mut it.fields {
-                    if name.eq_ignore_ascii_case("cookie") {
-                        *name = "Cookie2".to_owned();
-                    }
-                }
-            }),
-        );
-    }
-
     /// Other spellings of names that an application may take for the name.
     fn names(&self, add: &mut impl FnMut(Must, &str, &Self)) {
         let skip = |name: &str| {
@@ -526,71 +454,5 @@ impl Written {
             "Connection names the fields",
             &self.with(|it| it.fields.push(("Connection".to_owned(), nominated))),
         );
-    }
-
-    /// The same in HTTP/2, where it can be said there. A fragment is cut off by the parser there before anybody sees it.
-    fn h2(&self) -> Vec<Variant> {
-        let hop_by_hop = ["connection", "te", "keep-alive", "proxy-connection"];
-        if self.target.contains('#') || hop_by_hop.iter().any(|name| self.all(name) != 0) {
-            return Vec::new();
-        }
-        let mut fields: Vec<(String, String)> = [
-            (":method", self.method.as_str()),
-            (":scheme", "https"),
-            (":authority", self.value("host").unwrap_or_default()),
-            (":path", self.target.as_str()),
-        ]
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-        fields.extend(
-            self.fields
-                .iter()
-                .filter(|(name, _)| !name.eq_ignore_ascii_case("host"))
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
-        );
-        let body = (!self.body.is_empty()).then(|| self.body.clone());
-        let form = |fields: &[(String, String)]| {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (crate::run::latin1(name), crate::run::latin1(value)));
-            Form::H2(fields.collect(), body.clone())
-        };
-        // Equal lengths are one in HTTP/1.1 (RFC 9110 §8.6); HTTP/2 may refuse them.
-        let must = if self.all("content-length") < 2 {
-            Must::Same
-        } else {
-            Must::SameOrRefused
-        };
-        let mut all = vec![Variant {
-            label: "HTTP/2".to_owned(),
-            must,
-            form: form(&fields),
-        }];
-        if let Some(cookie) = self
-            .value("cookie")
-            .filter(|c| c.contains("; ") && self.all("cookie") == 1)
-        {
-            let mut crumbs: Vec<_> = fields.clone();
-            crumbs.retain(|(name, _)| name != "cookie");
-            crumbs.extend(
-                cookie
-                    .split("; ")
-                    .map(|pair| ("cookie".to_owned(), pair.to_owned())),
-            );
-            all.push(Variant {
-                label: "HTTP/2 with cookies in crumbs".to_owned(),
-                must: Must::Same,
-                form: form(&crumbs),
-            });
-        }
-        let mut doubled = fields.clone();
-        doubled.push(("host".to_owned(), "other.test".to_owned()));
-        all.push(Variant {
-            label: "HTTP/2 with another host beside".to_owned(),
-            must: Must::SameOrRefused,
-            form: form(&doubled),
-        });
-        all
     }
 }
