@@ -33,14 +33,14 @@ pub(super) fn count(process: &Arc<Process>, reloader: &Arc<Reloader>) {
     process.background.spawn(async move {
         let mut tick = tokio::time::interval(COUNT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut turn = 0;
+        let (mut turn, mut seen) = (0, exposed::Seen::default());
         loop {
             tick.tick().await;
             let settings = reloader.settings();
             stragglers(&counting, &settings);
             tell(&counting);
             if turn == 0 {
-                hurt(&counting, &settings).await;
+                hurt(&counting, &settings, &mut seen).await;
             }
             turn = (turn + 1) % EXPOSED;
         }
@@ -146,8 +146,8 @@ fn tell(process: &Process) {
     );
 }
 
-async fn hurt(process: &Process, settings: &Settings) {
-    let known = exposed::look(process, settings, process.clock.now()).await;
+async fn hurt(process: &Process, settings: &Settings, seen: &mut exposed::Seen) {
+    let known = exposed::look(process, settings, seen, process.clock.now()).await;
     if let Err(why) = &known {
         warn!(why, "It is not known whom a switch back would hurt.");
     }

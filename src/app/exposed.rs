@@ -1,11 +1,24 @@
 //! Whom a switch back would hurt now: asked of the store, and told to whatever drives rollouts.
 
+use std::time::Duration;
+
 use crate::app::process::Process;
 use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Asked;
 use crate::identity::ProviderId;
+use crate::revocation::Barred;
 use crate::rollout::Plan;
+
+/// How long what was read of whoever is barred is good for what is counted all the time: all that is revoked is read for it.
+const BARRED_FOR: Duration = Duration::from_mins(5);
+
+/// Whom providers bar, as it was read.
+#[derive(Default)]
+pub(super) struct Seen {
+    until: Option<UnixTime>,
+    barred: Vec<Barred>,
+}
 
 /// Counts, and says what was found where a stage asks for it.
 ///
@@ -15,9 +28,10 @@ use crate::rollout::Plan;
 pub(super) async fn look(
     process: &Process,
     settings: &Settings,
+    seen: &mut Seen,
     now: UnixTime,
 ) -> Result<(), String> {
-    let known = look_at_all(process, settings, now).await;
+    let known = look_at_all(process, settings, seen, now).await;
     for plan in &settings.rollouts {
         let exposed = process.exposure.of(&plan.id).filter(|_| known.is_ok());
         let people = exposed.map(|exposed| exposed.locked_out);
@@ -26,14 +40,22 @@ pub(super) async fn look(
     known
 }
 
-async fn look_at_all(process: &Process, settings: &Settings, now: UnixTime) -> Result<(), String> {
+async fn look_at_all(
+    process: &Process,
+    settings: &Settings,
+    seen: &mut Seen,
+    now: UnixTime,
+) -> Result<(), String> {
     // Where nobody is asked, nobody is barred.
-    let denials = match &settings.denials {
-        Some(_) => process.revocations.denials().await,
-        None => Ok(Vec::new()),
-    };
-    let denials = denials.map_err(|error| error.to_string())?;
-    let barred: Vec<_> = denials.into_iter().filter_map(|one| one.barred).collect();
+    if settings.denials.is_none() || settings.rollouts.is_empty() {
+        *seen = Seen::default();
+    } else if seen.until.is_none_or(|until| until <= now) {
+        let denials = process.revocations.denials().await;
+        let denials = denials.map_err(|error| error.to_string())?;
+        seen.barred = denials.into_iter().filter_map(|one| one.barred).collect();
+        seen.until = Some(now + BARRED_FOR);
+    }
+    let barred = &seen.barred;
     let asked = settings.rollouts.iter().map(|plan| {
         let theirs = barred.iter().filter(|one| one.provider == plan.from);
         Asked {

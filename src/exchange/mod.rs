@@ -67,7 +67,7 @@ use crate::secret::Secret;
 
 /// How soon the target is asked again where what it gave in place of a revoked result is revoked, too: whoever is in a loop puts
 /// no questions to it.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One way to turn a credential into a token, in one snapshot.
 pub(crate) struct Exchange {

@@ -192,6 +192,11 @@ impl Standing {
 }
 
 impl Standing {
+    /// Whether what does not hold would, if it had begun now: seconds are whole in a token, and clocks differ.
+    pub(crate) fn is_early(&self, now: UnixTime) -> bool {
+        self.marks.began.is_some() && !self.index.denies(self.marks.all(), Some(now), now)
+    }
+
     /// Whether what does not hold is barred by a provider: to sign in once more would not help.
     pub(crate) fn is_barred(&self, now: UnixTime) -> bool {
         self.index.bars(self.marks.all(), now)

@@ -195,7 +195,7 @@ pub(super) async fn rollback(
     now: UnixTime,
     view: &mut ReportView,
 ) -> Result<(), String> {
-    exposed::look(process, settings, now).await?;
+    exposed::look(process, settings, &mut exposed::Seen::default(), now).await?;
     let mut table = exposed_table();
     for plan in plans(settings, wanted) {
         exposed(process, plan, &mut table);

@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::exchange::Outcome;
 use crate::exchange::Subject;
 use crate::exchange::Token;
+use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::ProviderError;
 use crate::revocation::Marks;
@@ -48,7 +49,14 @@ impl Gate {
             let next = exchange.token_for(next, asked.now).await;
             (outcome, answer) = self.compared(asked, exchange, holder, next).await;
         }
-        if is_over(&answer) {
+        let early = |answer: &Result<Fit, AuthError>| {
+            let standing = answer.as_ref().ok().and_then(|(_, own)| own.as_ref());
+            standing.is_some_and(|standing| standing.is_early(asked.now))
+        };
+        if is_over(&answer) && early(&answer) {
+            // Everything of that provider was revoked a moment ago, such as by a rollback: the next one is good.
+            answer = Err(holder.error(&Outage::Malformed.into(), exchange.yields()));
+        } else if is_over(&answer) {
             warn!(
                 exchange = exchange.name(),
                 "A result of an exchange is revoked itself, or its key, its provider or our registration there is; it is not used."

@@ -216,6 +216,7 @@ impl Logins {
         };
         let mut cookies = returned.cookies;
         cookies.extend(session);
+        cookies.extend(self.forgets_next(returned.ask));
         if let Errand::Silent { .. } = returned.flow.errand {
             self.carried_over(returned.ask, CarryOver::Moved);
         }

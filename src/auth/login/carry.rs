@@ -252,6 +252,10 @@ impl Logins {
         // What was revoked a moment ago ends its row behind us, and says nothing of the one that is new.
         let holds = held.is_some_and(|held| self.holds(ask, &held));
         let farewell = sessions.end(earlier, ask.now).await?;
+        // What was made of it between the look and its end.
+        if let Err(error) = revocations.takes_over(&earlier.row(), new, ask.now).await {
+            debug!(%error, "What was made of a session in its last moment ends by itself.");
+        }
         Ok(farewell.is_some_and(|mut farewell| {
             self.revoke_at_provider(ask, &mut farewell);
             holds && !farewell.rested

@@ -108,9 +108,12 @@ impl Logins {
         let stations = [own, left].into_iter().flatten();
         let mut stations = stations.filter_map(|at| self.provider_logout(ask, at));
         let first = stations.next();
-        if let Some(second) = stations.next() {
-            cookies.extend(self.keeps_next(ask, &second).await);
-        }
+        let noted = match stations.next() {
+            Some(second) => self.keeps_next(ask, &second).await,
+            None => None,
+        };
+        // Whoever was here before did not come back: what was noted of them is nobody's.
+        cookies.extend(noted.or_else(|| self.forgets_next(ask)));
         first.unwrap_or_else(|| format!("{OURS}{DONE}"))
     }
 
@@ -129,6 +132,13 @@ impl Logins {
         })?;
         let name = self.names.leave();
         self.names.set(&name, given.expose(), Keep::For(KEPT_FOR))
+    }
+
+    /// Forgets where somebody was to go on to who has signed out here before.
+    pub(super) fn forgets_next(&self, ask: &Ask<'_>) -> Option<HeaderValue> {
+        let name = self.names.leave();
+        let sent = cookies::named(ask.request.headers, &name);
+        (sent != cookies::Sent::None).then(|| self.names.set(&name, "", Keep::Forget))?
     }
 
     /// `/.authferry/logout/done`: on to the next provider, or the end.
@@ -184,14 +194,14 @@ impl Logins {
     /// What upstreams got for a session that is over, or for one in whose place it was, is over, too. `false`: the store does not
     /// know of it yet.
     pub(super) async fn ends_what_was_made(&self, row: &[u8; 32], now: UnixTime) -> bool {
-        let rows = match self.deps.revocations.made_of(row, now).await {
-            Ok(rows) => rows,
+        let (rows, mut written) = match self.deps.revocations.made_of(row, now).await {
+            Ok(rows) => (rows, true),
             Err(error) => {
+                // What was made of the sessions whose place it has taken is not known: nobody is told that it is over.
                 debug!(%error, "Something may have been made of a session; it ends.");
-                vec![*row]
+                (vec![*row], false)
             }
         };
-        let mut written = true;
         for row in rows {
             written &= self.ends_all_of(&row).await;
         }

@@ -118,7 +118,7 @@ mappings! {
         units: At<Whole>,
         /// The bad rate is surely (95 %) not above this: 30 people without a bad one prove 0.102, 100 prove 0.035, 1000 prove 0.0045.
         bad_rate_upper_bound: At<Decimal>,
-        /// A switch back would lock out no more people than this, of those who have moved: no account at `from` is known, `from` has barred them (`denials`), their password at `to` was changed since (`password_changed` among the `claims` of `to`), or they have signed in there with a class of `assurance` above those of `from`, which counts where some route of the applications takes none of those. Needs `identity.canonical`.
+        /// A switch back would lock out no more people than this, of those who have moved: no account at `from` is known, `from` has barred them (`denials`), their password at `to` was changed since they first signed in there by a page (`password_changed` among the `claims` of `to`), or they have signed in there with a class of `assurance` above those of `from`, which counts where some route of the applications takes none of those. Needs `identity.canonical`.
         rollback_exposure_max: At<Whole>,
         /// So many people of its applications were looked at a second time by `shadow` since the step began. Default `0`.
         compared_subjects: At<Whole>,

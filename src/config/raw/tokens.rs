@@ -52,7 +52,7 @@ mappings! {
         any_typ: At<bool>,
         /// Claims that every token must have, as `claim: value`: such as the tenant (`tid`) of an issuer that has several.
         require_claims: Named<At<String>>,
-        /// Tolerated clock difference. Default `30s`, at most `5m`.
+        /// Tolerated clock difference. By as much a token counts as older than it says where something is revoked, as long as nobody has seen the clock of its issuer: with keys from a file or inline, always. Default `30s`, at most `5m`.
         leeway: At<Span>,
         /// The longest life of a token. From `1m` to `366d`. Default `24h`.
         max_life: At<Span>,

@@ -39,7 +39,8 @@ impl Conductor {
                 actor,
                 command,
             );
-            let entry = match recall {
+            let forward = transition.direction == Direction::Forward;
+            let entry = match recall.filter(|_| forward) {
                 Some(people) => entry.with("recall", people),
                 None => entry,
             };

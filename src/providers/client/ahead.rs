@@ -18,8 +18,10 @@ const UNKNOWN: u64 = u64::MAX;
 /// its clock was set right is still about.
 pub(in crate::providers) struct Ahead {
     clock: Arc<dyn Clock>,
-    /// In milliseconds.
-    most: AtomicU64,
+    /// By the dates of answers, in milliseconds.
+    by_date: AtomicU64,
+    /// By what tokens say that came before they were issued, in milliseconds.
+    by_tokens: AtomicU64,
 }
 
 impl Ahead {
@@ -27,8 +29,14 @@ impl Ahead {
     pub(in crate::providers) fn unknown(clock: &Arc<dyn Clock>) -> Self {
         Self {
             clock: Arc::clone(clock),
-            most: AtomicU64::new(UNKNOWN),
+            by_date: AtomicU64::new(UNKNOWN),
+            by_tokens: AtomicU64::new(0),
         }
+    }
+
+    fn most(&self) -> Duration {
+        let by_date = self.by_date.load(Ordering::Acquire);
+        Duration::from_millis(by_date.max(self.by_tokens.load(Ordering::Acquire)))
     }
 
     /// What the date of an answer says.
@@ -39,8 +47,9 @@ impl Ahead {
             Offset::Ahead(by) => millis(by + TOLERANCE),
         };
         let more = |seen: u64| (seen == UNKNOWN || seen < by).then_some(by);
-        let most = &self.most;
-        let _unless_less = most.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        let _unless_less = self
+            .by_date
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
     }
 
     /// When a token was issued by our clock, at the earliest: it says `issued`, and is judged as of `now`. A token tells of its
@@ -51,25 +60,23 @@ impl Ahead {
         leeway: Duration,
         now: UnixTime,
     ) -> UnixTime {
-        let most = || Duration::from_millis(self.most.load(Ordering::Acquire));
         if issued <= now {
-            return issued - most().min(leeway);
+            return issued - self.most().min(leeway);
         }
         // Judged as of an earlier moment than this one, perhaps: when its provider was asked for it, or in an exercise.
         let here = self.clock.now();
         let early = issued.since(here);
         if !early.is_zero() {
-            // What nobody has heard of is more than that already.
             let by = millis(early + TOLERANCE);
-            self.most.fetch_max(by, Ordering::AcqRel);
+            self.by_tokens.fetch_max(by, Ordering::AcqRel);
         }
-        (issued - most().min(leeway)).min(here)
+        (issued - self.most().min(leeway)).min(here)
     }
 }
 
 impl fmt::Debug for Ahead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ahead").field(&self.most).finish()
+        f.debug_tuple("Ahead").field(&self.most()).finish()
     }
 }
 
@@ -111,6 +118,9 @@ mod tests {
         // A token proves nothing about the others.
         assert_eq!(world.began(1_005, 1_000), 975);
         assert_eq!(world.began(1_000, 1_000), 970);
+        // Nor does the date of an answer that another machine gives take it back.
+        world.ahead.heard(Offset::None);
+        assert_eq!(world.began(1_000, 1_000), 994);
     }
 
     #[test]

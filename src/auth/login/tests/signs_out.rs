@@ -333,6 +333,13 @@ async fn whoever_has_moved_without_a_sign_in_signs_out_at_both_providers() {
         "https://old.idp.test/logout?id_token_hint={hint}&post_logout_redirect_uri=https://app.test/.authferry/logout/done"
     );
     assert_eq!(back.location, there);
+    // Somebody else signs in where it was left behind: it is nobody's then.
+    let mut left_behind = stolen.clone();
+    let name = left_behind.jar.keys().find(|name| name.ends_with("_leave"));
+    let name = name.unwrap().clone();
+    let begun = open(&world, &mut left_behind, "/").await;
+    open(&world, &mut left_behind, &signed_in(&begun.location, "bob")).await;
+    assert!(!left_behind.jar.contains_key(&name));
     // Once, and that is the end of it.
     for browser in [&mut browser, &mut stolen] {
         let done = comes_back(&world, browser).await;
