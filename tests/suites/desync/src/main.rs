@@ -1,4 +1,4 @@
-//! The cases of the crate `http_desync_guardian`, one JSON object a line (`desync cases`), and its verdicts on request heads
+//! The cases of the crate `http_desync_guardian`, one JSON object a line (`desync cases MANIFEST`), and its verdicts on request heads
 //! in hexadecimal, one a line (`desync judge`).
 
 use std::error::Error;
@@ -16,7 +16,7 @@ use yaml_rust2::YamlLoader;
 
 fn main() -> Result<(), Box<dyn Error>> {
     match std::env::args().nth(1).as_deref() {
-        Some("cases") => cases(),
+        Some("cases") => cases(&std::env::args().nth(2).ok_or("cases of which manifest?")?),
         Some("judge") => judge(),
         _ => Err("cases or judge".into()),
     }
@@ -35,9 +35,8 @@ fn judge() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The files stand beside the source of the crate.
-fn cases() -> Result<(), Box<dyn Error>> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+/// The files stand beside the source of the crate. Several checkouts share what was built, so it is told which one asks.
+fn cases(manifest: &str) -> Result<(), Box<dyn Error>> {
     let said = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--manifest-path", manifest])
         .output()?;
