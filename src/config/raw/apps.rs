@@ -79,7 +79,7 @@ mappings! {
         connect_timeout: At<Span>,
         /// Until the head of its answer. From `10ms` to `1h`. Default `60s`.
         response_timeout: At<Span>,
-        /// How long an idle connection is kept. Default `4s`.
+        /// How long an idle connection is kept. What cannot be sent twice (RFC 9110 §9.2.2, and whatever has a body) uses it only for the first half of the shortest time after which the application was seen to end one. Default `4s`.
         idle: At<Span>,
         /// CA certificates instead of the system's, in PEM.
         ca: RawFile,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::proxy::upstream::h1::H1;
 use crate::proxy::upstream::link::H2;
+use crate::proxy::upstream::rests::Rests;
 use crate::proxy::upstream::target::Target;
 
 /// Requests under way to one upstream in one worker; more are answered 503.
@@ -50,6 +51,7 @@ pub(super) struct Group<B> {
 /// One origin in one worker.
 pub(super) struct Slot<B> {
     idle: RefCell<VecDeque<Resting>>,
+    pub(super) rests: Rests,
     shared: RefCell<Vec<Rc<H2<B>>>>,
     /// One HTTP/2 connection is opened at a time; those who wait share it.
     pub(super) opening: tokio::sync::Mutex<()>,
@@ -163,6 +165,7 @@ impl<B> Slot<B> {
     fn new() -> Self {
         Self {
             idle: RefCell::default(),
+            rests: Rests::default(),
             shared: RefCell::default(),
             opening: tokio::sync::Mutex::new(()),
             in_flight: Cell::new(0),
@@ -197,11 +200,22 @@ impl<B> Slot<B> {
         self.ejected_until.set(Some(now + span));
     }
 
-    /// A connection that is open and has nothing to say. The one used last comes first, so that the others can go.
-    pub(super) fn take(&self, now: Instant, idle: Duration, named: bool) -> Option<Ready<B>> {
+    /// A connection that is open and has nothing to say, and how long it has rested. The one used last comes first, so that
+    /// the others can go. `once`: what it is for cannot be sent twice.
+    pub(super) fn take(
+        &self,
+        now: Instant,
+        (idle, named): (Duration, bool),
+        once: bool,
+    ) -> Option<(Ready<B>, Duration)> {
         let mut resting = self.idle.borrow_mut();
         while let Some(Resting { link, since }) = resting.pop_back() {
             let rested = now.saturating_duration_since(since);
+            if once && !self.rests.is_safe(rested, now) {
+                // It waits for one that can, as do the others, which have rested longer still.
+                resting.push_back(Resting { link, since });
+                break;
+            }
             if idle < rested {
                 // The others have rested longer still.
                 resting.clear();
@@ -213,8 +227,10 @@ impl<B> Slot<B> {
             } else {
                 link.is_quiet()
             };
-            if young && quiet {
-                return Some(Ready::H1(link));
+            if !quiet {
+                self.rests.found_ended(rested, now);
+            } else if young {
+                return Some((Ready::H1(link), rested));
             }
         }
         drop(resting);
@@ -226,7 +242,7 @@ impl<B> Slot<B> {
                 let young = !named || now.saturating_duration_since(link.born) < MAX_AGE;
                 young && !link.retired.get() && link.streams.get() < MAX_STREAMS
             })
-            .map(|link| Ready::H2(link.clone()))
+            .map(|link| (Ready::H2(link.clone()), Duration::ZERO))
     }
 
     /// A clean exchange has ended: the connection rests.
@@ -246,7 +262,12 @@ impl<B> Slot<B> {
     fn sweep(&self, now: Instant, idle: Duration, named: bool) {
         let mut resting = self.idle.borrow_mut();
         resting.retain(|one| {
-            now.saturating_duration_since(one.since) <= idle && one.link.seems_quiet()
+            let rested = now.saturating_duration_since(one.since);
+            let quiet = one.link.seems_quiet();
+            if !quiet {
+                self.rests.found_ended(rested, now);
+            }
+            rested <= idle && quiet
         });
         self.shared.borrow_mut().retain(|link| {
             let old = named && MAX_AGE <= now.saturating_duration_since(link.born);

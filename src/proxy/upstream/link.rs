@@ -123,8 +123,8 @@ pub(crate) struct Lease<B> {
     slot: usize,
     link: Option<Ready<B>>,
     keep: bool,
-    /// Whether the connection had served another request before.
-    pub(super) reused: bool,
+    /// How long the connection had rested since it served another request. `None`: it had served nobody.
+    pub(super) rested: Option<Duration>,
 }
 
 /// How an exchange failed before the head of an answer came.
@@ -178,7 +178,12 @@ impl Received {
 }
 
 impl<B> Lease<B> {
-    pub(super) fn new(group: &Rc<Group<B>>, slot: usize, link: Ready<B>, reused: bool) -> Self {
+    pub(super) fn new(
+        group: &Rc<Group<B>>,
+        slot: usize,
+        link: Ready<B>,
+        rested: Option<Duration>,
+    ) -> Self {
         if let Some(slot) = group.slot(slot) {
             slot.enter();
         }
@@ -190,7 +195,7 @@ impl<B> Lease<B> {
             slot,
             link: Some(link),
             keep: true,
-            reused,
+            rested,
         }
     }
 
@@ -204,7 +209,26 @@ impl<B> Lease<B> {
             slot,
             link: None,
             keep: false,
-            reused: false,
+            rested: None,
+        }
+    }
+
+    /// The connection was good after its rest.
+    pub(super) fn served(&self) {
+        if let Some(rested) = self.rested
+            && let Some(slot) = self.group.slot(self.slot)
+        {
+            slot.rests.served(rested);
+        }
+    }
+
+    /// The connection ended before a byte of an answer: perhaps because it had rested.
+    pub(super) fn found_ended(&self, now: Instant) {
+        if let Some(rested) = self.rested
+            && !self.is_h2()
+            && let Some(slot) = self.group.slot(self.slot)
+        {
+            slot.rests.found_ended(rested, now);
         }
     }
 

@@ -12,6 +12,7 @@ mod link;
 mod outgoing;
 mod pool;
 mod resolve;
+mod rests;
 mod switch;
 mod target;
 mod tls;

@@ -59,6 +59,17 @@ struct Inner<B> {
     sweeping: Cell<bool>,
 }
 
+/// Which connections will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// Whatever is open: the request may be sent again.
+    Any,
+    /// One whose end is not near, or a new one: the request is sent once.
+    Lasting,
+    /// A new one.
+    Fresh,
+}
+
 /// Why there is no answer. Chooses the status; the client learns nothing else.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
@@ -137,7 +148,8 @@ where
     ///
     /// `head` is asked again when a request has to be sent again. That happens at most once, for an idempotent method
     /// (RFC 9110 §9.2.2) without a body, when a connection that had been idle broke before a byte of an answer, and only
-    /// for one request in ten. A request of which nothing was sent is not a retry.
+    /// for one request in ten. A request of which nothing was sent is not a retry. What cannot be sent again gets a
+    /// connection whose end is not near.
     ///
     /// # Errors
     ///
@@ -162,16 +174,29 @@ where
             let idempotent = is_idempotent(next.method());
             let binds = next.binds_connection();
             let now = Instant::now();
-            let fresh = retried || MAX_UNSENT <= unsent;
-            let (mut lease, site) = self.lease(target, &group, now, fresh).await?;
+            let want = if retried || MAX_UNSENT <= unsent {
+                Want::Fresh
+            } else if idempotent && replayable {
+                Want::Any
+            } else {
+                Want::Lasting
+            };
+            let (mut lease, site) = self.lease(target, &group, now, want).await?;
             if binds {
                 lease.never_keep();
             }
             // What connecting took is not taken from the time to answer.
-            let now = if lease.reused { now } else { Instant::now() };
+            let now = if lease.rested.is_some() {
+                now
+            } else {
+                Instant::now()
+            };
             let settings = target.settings();
             match lease.exchange(next, body, site, settings, now).await {
-                Ok(response) => return Ok(answer::accept(response, lease, policy)?),
+                Ok(response) => {
+                    lease.served();
+                    return Ok(answer::accept(response, lease, policy)?);
+                }
                 Err(Failure::Timeout) => return Err(SendError::Timeout),
                 Err(Failure::Head(error)) => return Err(error.into()),
                 Err(Failure::Unsent(unused)) => {
@@ -183,9 +208,12 @@ where
                 }
                 Err(Failure::Broken { fault, answered }) => {
                     let clients = matches!(fault, LinkFault::ClientBody(_));
+                    if !answered && !clients {
+                        lease.found_ended(now);
+                    }
                     let may = replayable
                         && idempotent
-                        && lease.reused
+                        && lease.rested.is_some()
                         && !answered
                         && !retried
                         && !clients;
@@ -206,7 +234,7 @@ where
         target: &'t Arc<Target>,
         group: &Rc<Group<B>>,
         now: Instant,
-        fresh: bool,
+        want: Want,
     ) -> Result<(Lease<B>, &'t Site), SendError> {
         // Counted out by the drop of the lease, or below.
         if !group.enter() {
@@ -214,10 +242,10 @@ where
         }
         let entered = Entered(Some(group));
         let connect =
-            async |index, site: &'t Site| self.link(target, group, index, site, now, fresh).await;
-        let ((link, reused), index, site) = somewhere(target, group, now, connect).await?;
+            async |index, site: &'t Site| self.link(target, group, index, site, now, want).await;
+        let ((link, rested), index, site) = somewhere(target, group, now, connect).await?;
         entered.hand_over();
-        Ok((Lease::new(group, index, link, reused), site))
+        Ok((Lease::new(group, index, link, rested), site))
     }
 
     /// A new connection to an origin of `target` that speaks HTTP/1.1 and never belongs to the pool.
@@ -243,15 +271,17 @@ where
         index: usize,
         site: &Site,
         now: Instant,
-        fresh: bool,
-    ) -> Result<(Ready<B>, bool), ConnectError> {
+        want: Want,
+    ) -> Result<(Ready<B>, Option<Duration>), ConnectError> {
         let slot = group.slot(index).ok_or(ConnectError::Timeout)?;
         let (idle, named) = (target.settings().idle, site.address.is_none());
-        if !fresh && let Some(link) = slot.take(now, idle, named) {
-            return Ok((link, true));
+        if want != Want::Fresh
+            && let Some((link, rested)) = slot.take(now, (idle, named), want == Want::Lasting)
+        {
+            return Ok((link, Some(rested)));
         }
         // In a box: connecting is rare, and its future large.
-        Box::pin(self.open(target, site, slot, (idle, named), fresh)).await
+        Box::pin(self.open(target, site, slot, (idle, named), want)).await
     }
 
     async fn open(
@@ -260,29 +290,32 @@ where
         site: &Site,
         slot: &Slot<B>,
         (idle, named): (Duration, bool),
-        fresh: bool,
-    ) -> Result<(Ready<B>, bool), ConnectError> {
+        want: Want,
+    ) -> Result<(Ready<B>, Option<Duration>), ConnectError> {
         if !target.settings().http2 {
             let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
             slot.succeed();
-            return Ok((Ready::H1(H1::new(stream, Instant::now())), false));
+            return Ok((Ready::H1(H1::new(stream, Instant::now())), None));
         }
         let limit = target.settings().connect_timeout;
         let _turn = timeout(limit, slot.opening.lock())
             .await
             .or(Err(ConnectError::Timeout))?;
         // Whoever was first has opened one for all.
-        if !fresh && let Some(link) = slot.take(Instant::now(), idle, named) {
-            return Ok((link, true));
+        if want != Want::Fresh
+            && let Some((link, rested)) =
+                slot.take(Instant::now(), (idle, named), want == Want::Lasting)
+        {
+            return Ok((link, Some(rested)));
         }
         let stream = connect::open(target, site, &self.0.resolver, Speak::AsConfigured).await?;
         slot.succeed();
         if site.origin.tls && !stream.agreed_on_h2() {
-            return Ok((Ready::H1(H1::new(stream, Instant::now())), false));
+            return Ok((Ready::H1(H1::new(stream, Instant::now())), None));
         }
         let link = H2::start(stream, Instant::now()).await?;
         slot.share(link.clone());
-        Ok((Ready::H2(link), false))
+        Ok((Ready::H2(link), None))
     }
 
     pub(super) fn group(&self, target: &Arc<Target>) -> Rc<Group<B>> {

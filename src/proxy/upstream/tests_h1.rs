@@ -1,6 +1,7 @@
 //! Requests with content over HTTP/1.1: what the upstream gets when answers come early and bodies come late.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -29,6 +30,7 @@ use crate::proxy::upstream::testing::OK;
 use crate::proxy::upstream::testing::head;
 use crate::proxy::upstream::testing::local;
 use crate::proxy::upstream::testing::raw;
+use crate::proxy::upstream::testing::text;
 use crate::proxy::upstream::tests_h2::encrypted;
 use crate::proxy::upstream::tests_h2::pki;
 
@@ -98,6 +100,58 @@ async fn a_body_of_unknown_length_arrives_in_chunks_and_its_connection_serves_th
         }
         assert_eq!(seen.connections(), 1);
         assert!(seen.heads()[0].contains("transfer-encoding: chunked\r\n"));
+    })
+    .await;
+}
+
+/// The clock goes on, and nothing else happens.
+async fn rest(ms: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(ms)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn what_is_sent_once_keeps_away_from_connections_that_are_about_to_end() {
+    local(async {
+        let (ended, over) = oneshot::channel();
+        let ended = std::cell::Cell::new(Some(ended));
+        let (address, seen) = raw(move |number, mut peer| {
+            let ended = (number == 0).then(|| ended.take()).flatten();
+            async move {
+                while let Some(head) = peer.head().await {
+                    if head.starts_with("POST") {
+                        peer.body(1).await;
+                    }
+                    peer.say(OK).await;
+                    if let Some(ended) = ended {
+                        drop(peer);
+                        ended.send(()).unwrap();
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
+        let client = Client::to(address);
+        let post = async || {
+            let sent = client.send(Method::POST, &[], Some("x")).await;
+            text(sent.unwrap().0).await.unwrap()
+        };
+        client.get().await.unwrap();
+        over.await.unwrap();
+        rest(100).await;
+        client.get().await.unwrap();
+        assert_eq!(seen.connections(), 2, "the first one had ended");
+        rest(70).await;
+        assert_eq!(post().await, "ok");
+        assert_eq!(seen.connections(), 3, "the second one is about to");
+        rest(30).await;
+        assert_eq!(post().await, "ok");
+        assert_eq!(seen.connections(), 3, "the third one is not");
+        rest(70).await;
+        client.get().await.unwrap();
+        assert_eq!(seen.connections(), 3, "what may be sent again takes it");
     })
     .await;
 }
