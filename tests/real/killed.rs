@@ -1,5 +1,5 @@
-//! A real provider and Redis are killed under load and started again: nobody is lost, nobody is somebody else, and who has
-//! signed out stays so.
+//! A real provider, Redis and the proxy itself are killed under load and started again: nobody is lost, nobody is somebody
+//! else, and who has signed out stays so.
 //!
 //! What a provider had renewed and not said dies with it, and one that takes no token twice ends whoever shows the earlier one.
 //! So both take one once more here, as their makers have it for that (Keycloak: Refresh Token Max Reuse; Django OAuth toolkit:
@@ -160,6 +160,8 @@ struct Told {
 /// Requests of many sessions, and of one that was signed out, until they are to end.
 struct Load {
     stop: Arc<AtomicBool>,
+    /// Whether the proxy may be gone.
+    down: Arc<AtomicBool>,
     told: Arc<Mutex<Told>>,
     tasks: JoinSet<()>,
 }
@@ -170,17 +172,34 @@ impl Load {
             good: vec![0; sessions.len()],
             ..Told::default()
         };
-        let (stop, told) = (Arc::<AtomicBool>::default(), Arc::new(Mutex::new(told)));
+        let (stop, down) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let told = Arc::new(Mutex::new(told));
         let mut tasks = JoinSet::new();
         let people = sessions
             .into_iter()
             .map(|(uid, cookies)| (Some(uid), cookies));
         for (place, (uid, cookies)) in people.chain([(None, out)]).enumerate() {
             let (stop, told) = (Arc::clone(&stop), Arc::clone(&told));
+            let down = Arc::clone(&down);
             tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let fields = [("Host", "127.0.0.1"), ("Cookie", cookies.as_str())];
-                    let answer = request(to, "GET", "/", &fields, b"").await;
+                    let before = down.load(Ordering::Relaxed);
+                    let cookies = cookies.clone();
+                    // In a task of its own, because it panics where no answer comes.
+                    let asked = tokio::spawn(async move {
+                        let fields = [("Host", "127.0.0.1"), ("Cookie", cookies.as_str())];
+                        request(to, "GET", "/", &fields, b"").await
+                    });
+                    let Ok(answer) = asked.await else {
+                        let mut told = told.lock().unwrap();
+                        told.away += 1;
+                        if !before && !down.load(Ordering::Relaxed) {
+                            told.wrong.push(format!("{uid:?}: no answer"));
+                        }
+                        drop(told);
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    };
                     let said = answer.text().to_ascii_lowercase();
                     let who = said
                         .split("\r\n")
@@ -200,7 +219,12 @@ impl Load {
                 }
             });
         }
-        Self { stop, told, tasks }
+        Self {
+            stop,
+            down,
+            told,
+            tasks,
+        }
     }
 
     fn away(&self) -> usize {
@@ -336,14 +360,57 @@ async fn nobody_is_lost(
     load.end(&proxy).await;
 }
 
+/// How often Keycloak takes a refresh token once more.
+async fn reuse(most: u8) {
+    let change = format!("{{\"realm\":\"new\",\"refreshTokenMaxReuse\":{most}}}");
+    let changed = Behind::admin().await.call("PUT", "", &change).await;
+    assert_eq!(changed.status, 204, "{}", changed.text());
+}
+
+/// Each session is confirmed at Keycloak every second, so that each time some are being renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_is_killed_under_load_five_times_and_nobody_is_lost() {
+    let upstream = Echo::start().await;
+    reuse(1).await;
+    let sides = two_sides(&upstream.url(), "100");
+    let mut proxy = proxy(&format!("{sides}sessions: {{ revalidate: 1s }}\n"));
+    proxy.settled().await;
+    let (site, mut sessions) = (origin(), Vec::new());
+    let host = site.strip_prefix("http://").unwrap();
+    for number in 41..=53 {
+        let browser = signed_in(&proxy, &format!("p{number:04}")).await;
+        sessions.push((format!("{}", 20_000 + number), browser.cookie_line(host)));
+    }
+    let (_, out) = sessions.pop().unwrap();
+    let fields = [
+        ("Host", host),
+        ("Origin", site.as_str()),
+        ("Cookie", out.as_str()),
+    ];
+    let left = request(proxy.address, "POST", "/.authferry/logout", &fields, b"").await;
+    assert_eq!(left.status, 303, "{}", left.text());
+    let load = Load::start(proxy.address, sessions, out);
+    load.all_are_served(&proxy, "modern", "before anything")
+        .await;
+    assert_eq!(load.away(), 0, "{}", proxy.log());
+    for round in 1..=5 {
+        load.down.store(true, Ordering::Relaxed);
+        proxy.signal("KILL");
+        proxy.wait();
+        proxy.again();
+        load.down.store(false, Ordering::Relaxed);
+        let what = format!("after {round}");
+        load.all_are_served(&proxy, "modern", &what).await;
+        let rejected = calls(&proxy, "modern", "rejected").await;
+        assert_eq!(rejected, 0.0, "{what}\n{}", proxy.log());
+    }
+    load.end(&proxy).await;
+    reuse(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keycloak_and_redis_are_killed_under_load_and_nobody_is_lost() {
     let upstream = Echo::start().await;
-    let reuse = async |most: u8| {
-        let change = format!("{{\"realm\":\"new\",\"refreshTokenMaxReuse\":{most}}}");
-        let changed = Behind::admin().await.call("PUT", "", &change).await;
-        assert_eq!(changed.status, 204, "{}", changed.text());
-    };
     reuse(1).await;
     let people: Vec<(String, String)> = (21..=36)
         .map(|number| (format!("p{number:04}"), format!("{}", 20_000 + number)))

@@ -1,5 +1,5 @@
 // Sign-in at a real Keycloak in a real browser: a deep link, what stands behind its `#` with and without scripts, a password that is reset on the way, two tabs, the back button, a form on an
-// expired session, with and without its being kept, a page with an open WebSocket whose session ends at Keycloak's console, sign-out.
+// expired session, with and without its being kept, a page with an open WebSocket whose session ends at Keycloak's console, pages of ours that ask who somebody is and where they want to sign in, circles, sign-out.
 //   node tests/real/login.mjs PROGRAM [WORDS]   only the tests whose names have these words; needs KC_PORT, PROXY_PORT, REAL_SALT and CLIENT_MODULES as tests/real/run sets them, and chromium
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -324,6 +324,55 @@ try {
     await Promise.all([page.waitForNavigation(), page.click("#save")]);
     assert.equal(posted.length, before + 1);
   });
+
+  const rules = (text, pages) => usual.replace("bucketing: { salt: x }, assign: [{ percent: 100, to: modern }]", text).replace("changed: true,", pages);
+  const scripts = [["", {}], [", without scripts", { javaScriptEnabled: false }]];
+  await reload(rules("bucketing: { salt: x, before_known: identifier_first }, assign: [{ percent: 100 }]", ""));
+  for (const [how, options] of scripts) await test(`who has said who they are signs in where their name belongs${how}`, async (page, _, forms) => {
+    await page.goto(`${origin}/deep?a=b%20c`);
+    assert.ok(page.url().startsWith(origin), page.url());
+    if (!how) await accessible(page);
+    await page.getByLabel("E-mail address or user name").fill("  ");
+    await page.click("main button");
+    assert.equal(await page.locator("#identifier").getAttribute("aria-invalid"), "true", "white space is no name");
+    if (!how) await accessible(page);
+    await page.getByLabel("E-mail address or user name").fill("bob");
+    await page.keyboard.press("Enter");
+    await page.locator("#username").waitFor();
+    assert.equal(await page.locator("#username").inputValue(), "bob", "it is not asked twice");
+    await page.fill("#password", secret("bob-pw"));
+    await page.click("#kc-login");
+    await page.locator("#who").waitFor();
+    assert.equal(page.url(), `${origin}/deep?a=b%20c`);
+    assert.equal(forms.length, 1);
+  }, options);
+
+  await reload(rules("bucketing: { salt: x }, assign: [{ choose: true }]", 'providers: { legacy: Usual page, modern: "New page <1>" },'));
+  for (const [how, options] of scripts) await test(`who is asked where to sign in chooses once${how}`, async (page, _, forms) => {
+    await page.goto(`${origin}/deep?a=b%20c`);
+    assert.ok(page.url().startsWith(origin), page.url());
+    if (!how) await accessible(page);
+    assert.deepEqual(await page.locator("main button").allInnerTexts(), ["Usual page", "New page <1>"]);
+    await page.click("text=New page <1>");
+    await typeIn(page);
+    assert.equal(page.url(), `${origin}/deep?a=b%20c`);
+    assert.equal(forms.length, 1);
+  }, options);
+
+  await reload(usual.replace("changed: true, ", ""));
+  await test("a browser that goes round in circles is stopped, on a page that says so", async (page, context) => {
+    let answer;
+    for (let n = 0; n < 8; n += 1) {
+      // A session that counts no more, each time.
+      await context.addCookies([{ name: "authferry", value: "A".repeat(43), url: origin }]);
+      answer = await page.goto(`${origin}/round`);
+      if (page.url().startsWith(origin)) break;
+    }
+    assert.equal(answer.status(), 409, page.url());
+    await accessible(page);
+    assert.ok(await page.locator("code").innerText(), "a reference");
+  });
+  await reload(usual);
 
   await reload(usual.replace('path: "/*" }', 'path: "/*", preserve_post: 16KiB }'));
   await test("a form on a session that is over is kept where that is wanted, and sent once by who is back", async (page, context, forms) => {
