@@ -102,9 +102,9 @@ CASES = [
     ("links in the store", "first-sight", stored("links"), [100, 10_000, 1_000_000]),
     ("sessions in the store", "session", stored("sessions"), [100, 10_000, 1_000_000]),
     ("sessions in the store", "unknown-session", stored("sessions"), [100, 10_000, 1_000_000]),
-    ("revoked subjects", "hot", stored("revocations"), [100, 10_000, 300_000]),
-    ("revoked subjects", "first-sight", stored("revocations"), [100, 10_000, 300_000]),
-    ("revoked subjects", "session", stored("revocations"), [100, 10_000, 300_000]),
+    ("revoked subjects", "hot", stored("revocations"), [100, 10_000, 1_000_000]),
+    ("revoked subjects", "first-sight", stored("revocations"), [100, 10_000, 1_000_000]),
+    ("revoked subjects", "session", stored("revocations"), [100, 10_000, 1_000_000]),
 ]
 
 

@@ -15,11 +15,11 @@ use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::revocation::record::RevocationId;
 
-/// A write copies one shard, so there are many: with as many revocations as there may be, each holds about thirty.
-const SHARDS: usize = 1 << 14;
+/// A write copies one shard, so there are many: with as many revocations as there may be, each holds about forty.
+const SHARDS: usize = 1 << 15;
 
-/// Revocations that can be in force at once. One more is refused, and with it what asked for it: 500 000.
-pub(super) const MAX_ENTRIES: usize = 500_000;
+/// Revocations that can be in force at once. One more is refused, and with it what asked for it: 1 250 000.
+pub(super) const MAX_ENTRIES: usize = 1_250_000;
 
 /// What is denied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
