@@ -191,12 +191,13 @@ impl Load {
                         request(to, "GET", "/", &fields, b"").await
                     });
                     let Ok(answer) = asked.await else {
-                        let mut told = told.lock().unwrap();
-                        told.away += 1;
-                        if !before && !down.load(Ordering::Relaxed) {
-                            told.wrong.push(format!("{uid:?}: no answer"));
+                        {
+                            let mut told = told.lock().unwrap();
+                            told.away += 1;
+                            if !before && !down.load(Ordering::Relaxed) {
+                                told.wrong.push(format!("{uid:?}: no answer"));
+                            }
                         }
-                        drop(told);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                         continue;
                     };
