@@ -71,6 +71,7 @@ pub(crate) use report::ReportKind;
 pub(crate) use report::ReportRequest;
 pub(crate) use report::ReportTable;
 pub(crate) use report::ReportView;
+pub(crate) use rollouts::BlockedView;
 pub(crate) use rollouts::GuardView;
 pub(crate) use rollouts::LimitView;
 pub(crate) use rollouts::OrderRequest;

@@ -45,6 +45,9 @@ pub(crate) struct RolloutView {
     /// What keeps it from going on.
     #[serde(default)]
     pub(crate) missing: Vec<String>,
+    /// What of that is more than time, once the step has baked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blocked: Vec<BlockedView>,
     /// People who have moved, as far as they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) people: Option<PeopleView>,
@@ -54,6 +57,15 @@ pub(crate) struct RolloutView {
     /// What may not be more than so much.
     #[serde(default)]
     pub(crate) limits: Vec<LimitView>,
+}
+
+/// One thing that keeps a rollout where it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct BlockedView {
+    /// Its kind, as in `authferry_rollout_blocked`.
+    pub(crate) reason: String,
+    /// What exactly.
+    pub(crate) why: String,
 }
 
 /// People who have moved.

@@ -1,5 +1,6 @@
 //! Where a rollout stands, in the words that operators see.
 
+use crate::admin::BlockedView;
 use crate::admin::GuardView;
 use crate::admin::LimitView;
 use crate::admin::RolloutView;
@@ -38,6 +39,10 @@ pub(super) fn told(view: RolloutView, standing: &Standing, now: UnixTime) -> Rol
         .place(course)
         .and_then(|place| course.next(place))
         .map(|place| course.name(place));
+    let blocked = standing.blocked.iter().map(|gap| BlockedView {
+        reason: gap.obstacle.as_str().to_owned(),
+        why: gap.why.clone(),
+    });
     RolloutView {
         state: progress.state.as_str().to_owned(),
         step: progress.name(course),
@@ -46,6 +51,7 @@ pub(super) fn told(view: RolloutView, standing: &Standing, now: UnixTime) -> Rol
         why: progress.why.clone(),
         next,
         missing: standing.missing.clone(),
+        blocked: blocked.collect(),
         guards: guards.chain(split).collect(),
         limits: limits.collect(),
         ..view

@@ -60,6 +60,10 @@ pub(super) fn write(rollout: &RolloutView, out: &mut dyn Write) -> io::Result<()
             printable(&needs)
         )?;
     }
+    for blocked in &rollout.blocked {
+        let (reason, why) = (printable(&blocked.reason), printable(&blocked.why));
+        writeln!(out, "  held up by   {reason}: {why}")?;
+    }
     Ok(())
 }
 
@@ -81,6 +85,7 @@ fn line(guard: &GuardView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::BlockedView;
     use crate::admin::LimitView;
 
     #[test]
@@ -91,6 +96,10 @@ mod tests {
             step: "4-ramp/5".into(),
             next: Some("4-ramp/25".into()),
             missing: vec!["baked 15h40m of 24h".into()],
+            blocked: vec![BlockedView {
+                reason: "provider".into(),
+                why: "modern is not ready".into(),
+            }],
             guards: vec![GuardView {
                 id: "login".into(),
                 people: (402, 7_140),
@@ -116,5 +125,7 @@ mod tests {
         assert!(text.contains("-2.86 (5.70)"), "{text}");
         assert!(text.contains("2 (trips above 0)"), "{text}");
         assert!(text.contains("4-ramp/25: baked 15h40m of 24h"), "{text}");
+        let blocked = "held up by   provider: modern is not ready";
+        assert!(text.contains(blocked), "{text}");
     }
 }

@@ -7,6 +7,7 @@ mod adopt;
 mod beside;
 mod commit;
 mod epochs;
+mod refused;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,7 @@ use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tracing::warn;
-
 use crate::clock::Clock;
-use crate::clock::UnixTime;
 use crate::control::KillSwitch;
 use crate::control::conductor::run::Run;
 use crate::control::journeys::Journeys;
@@ -41,9 +38,13 @@ use crate::rollout;
 use crate::rollout::Command;
 use crate::rollout::Course;
 use crate::rollout::Findings;
+use crate::rollout::Gap;
+use crate::rollout::Obstacle;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Shown;
+use async_trait::async_trait;
 
 /// How long a step that could not be taken is not tried again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,6 +131,8 @@ pub(crate) struct Standing {
     pub(crate) findings: Findings,
     /// What keeps it from going on.
     pub(crate) missing: Vec<String>,
+    /// What of that is more than time: what a step that has baked waits for, and why one that was due is not taken.
+    pub(crate) blocked: Vec<Gap>,
 }
 
 impl Conductor {
@@ -175,11 +178,17 @@ impl Conductor {
         };
         for (id, driven) in ids {
             match role {
-                Role::Unknown if driven => continue,
+                Role::Unknown if driven => {
+                    let gap = Obstacle::Store.because("the store does not answer: it holds");
+                    self.behind(&id, Some(gap));
+                    continue;
+                }
                 Role::Drives | Role::Follows | Role::Unknown => {}
             }
-            if let Err(why) = self.catch_up(&id, role).await {
-                self.blocked(&id, why);
+            let caught_up = self.catch_up(&id, role).await;
+            let known = caught_up.is_ok();
+            self.behind(&id, caught_up.err());
+            if !known {
                 continue;
             }
             match role {
@@ -215,18 +224,20 @@ impl Conductor {
         match transition {
             Some(transition) if !transition.urgent && self.waits(id, now) => {}
             Some(transition) => {
-                if let Err(why) = self
+                if let Err(gap) = self
                     .commit(id, transition, "controller", (None, None))
                     .await
                 {
-                    self.blocked(id, why);
+                    self.refused(id, gap);
                 }
             }
-            None if looked => {
-                self.keep(id).await;
-                self.share_tally(id).await;
+            None => {
+                self.nothing_is_due(id);
+                if looked {
+                    self.keep(id).await;
+                    self.share_tally(id).await;
+                }
             }
-            None => {}
         }
     }
 
@@ -246,7 +257,7 @@ impl Conductor {
         // Whoever follows may order everything but what rests on evidence, which whoever leads has.
         self.catch_up(rollout, Role::Follows)
             .await
-            .map_err(|why| format!("it is not known where it stands: {why}"))?;
+            .map_err(|gap| format!("it is not known where it stands: {gap}"))?;
         if let (Command::Promote, Some(led)) = (command, self.led()) {
             return Err(format!("the evidence is elsewhere: {led}"));
         }
@@ -272,7 +283,8 @@ impl Conductor {
             command.apply(&run.progress, &view, reason)?
         };
         self.commit(rollout, transition, actor, (Some(command), recall))
-            .await?;
+            .await
+            .map_err(|gap| gap.why)?;
         self.show();
         let standing = self
             .standings()
@@ -288,18 +300,28 @@ impl Conductor {
         let led = self.led();
         let runs = self.runs();
         let one = |run: &Run| {
-            let mut missing =
-                rollout::missing(&run.progress, &run.view(kill.position(&run.course.id), now));
-            missing.extend(run.blocked.iter().map(|(why, _)| why.clone()));
-            if let Some(led) = led.clone().filter(|_| together::is_driven(&run.course)) {
+            let view = run.view(kill.position(&run.course.id), now);
+            let refused = run.refused.iter().map(|refused| &refused.gap);
+            let refused: Vec<Gap> = refused.chain(&run.behind).cloned().collect();
+            let (missing, blocked) = match &led {
                 // What is missing is known where the evidence is.
-                missing = vec![led];
-            }
+                Some(led) if together::is_driven(&run.course) => {
+                    (vec![led.clone()], run.behind.iter().cloned().collect())
+                }
+                Some(_) | None => {
+                    let gaps = rollout::missing(&run.progress, &view);
+                    let missing = gaps.iter().chain(&refused).map(ToString::to_string);
+                    let mut blocked = run.progress.waits_for(&view);
+                    blocked.extend(refused.iter().cloned());
+                    (missing.collect(), blocked)
+                }
+            };
             Standing {
                 course: Arc::clone(&run.course),
                 progress: run.progress.clone(),
                 findings: run.findings.clone(),
                 missing,
+                blocked,
             }
         };
         runs.values().map(one).collect()
@@ -317,24 +339,6 @@ impl Conductor {
 
     fn set_led(&self, leader: Option<String>) {
         *self.led.lock().unwrap_or_else(PoisonError::into_inner) = leader;
-    }
-
-    /// Whether what failed a moment ago is not tried again yet.
-    fn waits(&self, id: &RolloutId, now: UnixTime) -> bool {
-        let runs = self.runs();
-        let blocked = runs.get(id).and_then(|run| run.blocked.as_ref());
-        blocked.is_some_and(|(_, since)| now.since(*since) < PATIENCE)
-    }
-
-    fn blocked(&self, id: &RolloutId, why: String) {
-        let now = self.parts.clock.now();
-        if let Some(run) = self.runs().get_mut(id) {
-            let before = run.blocked.as_ref();
-            if before.is_none_or(|(before, _)| *before != why) {
-                warn!(rollout = %id, why, "A rollout cannot go on.");
-            }
-            run.blocked = Some((why, now));
-        }
     }
 
     /// Tells the journeys which step each rollout is in.
@@ -359,15 +363,13 @@ impl Conductor {
             let observed = split
                 .filter(|seen| 0 < seen.to + seen.from)
                 .map(|seen| seen.to as f64 / (seen.to + seen.from) as f64);
-            let progress = &standing.progress;
-            let guards = standing.findings.guards.as_slice();
-            (
-                &standing.course.id,
-                (progress.state, progress.ready),
-                progress.entered,
+            Shown {
+                id: &standing.course.id,
+                progress: &standing.progress,
                 observed,
-                guards,
-            )
+                blocked: &standing.blocked,
+                guards: &standing.findings.guards,
+            }
         });
         self.parts.metrics.rollout_standings(shown);
     }

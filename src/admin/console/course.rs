@@ -52,6 +52,10 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         };
         fact(f, "Next", "", &format!("{next}: {needs}"))?;
     }
+    for blocked in &of.blocked {
+        let told = format!("{}: {}", blocked.reason, blocked.why);
+        fact(f, "Held up by", "bad", &told)?;
+    }
     f.write_str("</dl>")?;
     if of.guards.is_empty() {
         return limits(of, f);
@@ -164,6 +168,7 @@ fn chart(guard: &GuardView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::rollouts::BlockedView;
     use crate::admin::rollouts::LimitView;
     use crate::admin::rollouts::PeopleView;
 
@@ -220,6 +225,10 @@ mod tests {
             step: "4-ramp/1".into(),
             next: Some("4-ramp/5".into()),
             missing: vec!["baked 1h of 24h".into()],
+            blocked: vec![BlockedView {
+                reason: "recall".into(),
+                why: "<7> people".into(),
+            }],
             from: "o&d".into(),
             people: Some(PeopleView {
                 modern: 12,
@@ -239,6 +248,7 @@ mod tests {
         for told in [
             "class=\"bad\">rolled_back<",
             "4-ramp/5: baked 1h of 24h",
+            "Held up by</dt><dd class=\"bad\">recall: &lt;7&gt; people<",
             "238, 4520",
             "12, of whom 3 have no account at o&amp;d; 4 were sent back",
             "lock out</dt><dd class=\"\">5<",

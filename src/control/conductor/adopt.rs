@@ -89,7 +89,8 @@ impl Conductor {
                 owes_revocation,
                 unlinked: None,
                 evaluated: now,
-                blocked: None,
+                refused: None,
+                behind: None,
                 row: None,
             };
             fresh.insert(id, run);

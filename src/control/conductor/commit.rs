@@ -6,6 +6,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::control::conductor::Conductor;
+use crate::control::conductor::refused;
 use crate::control::conductor::run::NOT_COUNTED;
 use crate::control::conductor::together::Disagreed;
 use crate::control::keeper::Kept;
@@ -14,6 +15,8 @@ use crate::ledger::Entry;
 use crate::rollout::Command;
 use crate::rollout::Direction;
 use crate::rollout::Findings;
+use crate::rollout::Gap;
+use crate::rollout::Obstacle;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 use crate::rollout::Tally;
@@ -27,10 +30,11 @@ impl Conductor {
         transition: Transition,
         actor: &str,
         (command, recall): (Option<&Command>, Option<u64>),
-    ) -> Result<(), String> {
+    ) -> Result<(), Gap> {
         let (entry, to, step, tripped) = {
             let runs = self.runs();
-            let run = runs.get(id).ok_or("it is gone")?;
+            let gone = || Obstacle::File.because("it is gone");
+            let run = runs.get(id).ok_or_else(gone)?;
             let entry = record::entry(
                 &run.course,
                 &run.progress,
@@ -50,15 +54,19 @@ impl Conductor {
         };
         // Forward is never back: a step whose cohorts have gone, or that has no rule for whom the last one had, says so.
         if let (Direction::Forward, Some(stage)) = (transition.direction, self.stage.get()) {
-            stage.may_begin(id, &step, recall).await?;
+            stage
+                .may_begin(id, &step, recall)
+                .await
+                .map_err(|why| Obstacle::Recall.because(why))?;
         }
         if let (true, Some(stage)) = (transition.promotes, self.stage.get()) {
             stage
                 .is_ready(&to)
                 .await
-                .map_err(|why| format!("{to} is not ready: {why}"))?;
+                .map_err(|why| Obstacle::Provider.because(format!("{to} is not ready: {why}")))?;
         }
-        self.record(entry, transition.urgent).await?;
+        let recorded = self.record(entry, transition.urgent).await;
+        recorded.map_err(refused::ledger)?;
         self.forget_drills(id, &transition.next).await;
         match self.agree(id, &transition.next).await {
             Ok(()) => {}
@@ -68,8 +76,9 @@ impl Conductor {
             }
             Err(Disagreed::Away(why) | Disagreed::Overtaken(why)) => {
                 let void = record::void(id, &transition, &why, actor);
-                self.record(void, true).await?;
-                return Err(why);
+                let recorded = self.record(void, true).await;
+                recorded.map_err(refused::ledger)?;
+                return Err(refused::store(why));
             }
         }
         let (direction, trigger) = (transition.direction, transition.trigger);
@@ -157,7 +166,7 @@ impl Conductor {
             let (step, state) = (next.name(&course), next.state.as_str());
             info!(rollout = %id, step, state, why = next.why, actor, "A rollout moved.");
             run.progress = next;
-            run.blocked = None;
+            run.refused = None;
         }
         self.configure();
         if let Some(stage) = self.stage.get().cloned() {

@@ -7,10 +7,12 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::control::conductor::Conductor;
+use crate::control::conductor::refused;
 use crate::control::conductor::together::is_driven;
 use crate::control::keeper::Kept;
 use crate::control::record;
 use crate::rollout::Course;
+use crate::rollout::Gap;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 
@@ -50,7 +52,7 @@ impl Conductor {
     }
 
     /// Raises the epoch here to that of the others, or theirs to that of this one. A store that is away is asked again.
-    pub(super) async fn share_epoch(&self, id: &RolloutId) -> Result<(), String> {
+    pub(super) async fn share_epoch(&self, id: &RolloutId) -> Result<(), Gap> {
         let Some(shared) = &self.parts.shared else {
             return Ok(());
         };
@@ -69,8 +71,9 @@ impl Conductor {
                     version: own.version + 1,
                     ..own.clone()
                 };
-                self.record(record::followed(&course, &own, &next), true)
-                    .await?;
+                let followed = record::followed(&course, &own, &next);
+                let recorded = self.record(followed, true).await;
+                recorded.map_err(refused::ledger)?;
                 // The file may say something else by now.
                 let stands = self.runs().get(id).map(|run| run.progress.clone());
                 if let Some(stands) = stands.filter(|stands| stands.epoch < theirs) {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
+use crate::control::conductor::refused::Refused;
 use crate::rollout;
 use crate::rollout::Control;
 use crate::rollout::Course;
 use crate::rollout::Findings;
+use crate::rollout::Gap;
 use crate::rollout::Looked;
 use crate::rollout::Place;
 use crate::rollout::Progress;
@@ -38,8 +40,10 @@ pub(super) struct Run {
     /// How many people have no partner, and of how many that is known.
     pub(super) unlinked: Option<(u64, u64)>,
     pub(super) evaluated: UnixTime,
-    /// Why it cannot go forward although it may, and since when.
-    pub(super) blocked: Option<(String, UnixTime)>,
+    /// The step that was due when it was looked at last, and why it was not taken.
+    pub(super) refused: Option<Refused>,
+    /// Why it is not known where the others stand.
+    pub(super) behind: Option<Gap>,
     /// The version of the row that instances share.
     pub(super) row: Option<u64>,
 }

@@ -1,9 +1,12 @@
 //! Two instances that share a store: one drives, the other stands where it stands.
 
 use std::fs;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::clock::UnixTime;
 use crate::control::KillSettings;
 use crate::control::Traveller;
 use crate::ledger::LedgerSettings;
@@ -14,6 +17,7 @@ use crate::rollout::KillPosition;
 use crate::rollout::State;
 use crate::rollout::testing::course;
 use crate::secret::Secret;
+use crate::store::FakeStore;
 use crate::store::MemoryStore;
 use crate::store::Store;
 use crate::telemetry::DecisionLog;
@@ -398,4 +402,142 @@ async fn pins_stay_void_whoever_says_where_a_rollout_stands() {
     two.conductor.tick().await;
     assert_eq!(epoch(&two), 3);
     assert_eq!(epoch(&starts("four", &course()).await), 3);
+}
+
+/// A program around it that refuses what it is told to.
+#[derive(Debug, Default)]
+struct Around {
+    recall: AtomicBool,
+    away: AtomicBool,
+}
+
+#[async_trait]
+impl Stage for Around {
+    fn rebuild(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn is_ready(&self, _: &ProviderId) -> Result<(), String> {
+        let away = self.away.load(Ordering::SeqCst);
+        (!away)
+            .then_some(())
+            .ok_or_else(|| String::from("no answer"))
+    }
+
+    async fn may_begin(&self, _: &RolloutId, _: &str, _: Option<u64>) -> Result<(), String> {
+        let recall = self.recall.load(Ordering::SeqCst);
+        (!recall)
+            .then_some(())
+            .ok_or_else(|| String::from("7 people"))
+    }
+
+    async fn revoke(&self, _: &ProviderId, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Instance {
+    /// Why it stays where it is, as operators see it in two places.
+    fn blocked(&self) -> Vec<&'static str> {
+        let gaps = self.standing().blocked;
+        let told: Vec<_> = gaps.iter().map(|gap| gap.obstacle.as_str()).collect();
+        let page = self.conductor.parts.metrics.render().unwrap();
+        let rows = page
+            .lines()
+            .filter(|line| line.starts_with("authferry_rollout_blocked{"));
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(rows.len(), told.len(), "{told:?}: {rows:?}");
+        for reason in &told {
+            let named = format!("reason=\"{reason}\"");
+            let row = rows.iter().find(|row| row.contains(&named));
+            assert!(row.is_some_and(|row| row.ends_with("} 1")), "{rows:?}");
+        }
+        told
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_is_refused_is_shown_until_it_is_taken() {
+    let estate = Estate::new();
+    let due = estate.clock.now() + Duration::from_hours(1);
+    let mut by_clock = course();
+    by_clock.control = rollout::Control::Schedule;
+    let steps = &mut by_clock.legs.get_mut(1).unwrap().steps;
+    steps.get_mut(0).unwrap().at = Some(estate.clock.now());
+    steps.get_mut(1).unwrap().at = Some(due);
+    let (one, around) = (estate.instance("one"), Arc::new(Around::default()));
+    one.conductor.on(Arc::clone(&around) as Arc<dyn Stage>);
+    one.conductor.adopt(vec![by_clock]).unwrap();
+    one.conductor.tick().await;
+    assert_eq!(one.stands().0, "ramp/1");
+    assert_eq!(one.blocked(), Vec::<&str>::new(), "nothing is due");
+
+    around.recall.store(true, Ordering::SeqCst);
+    estate.clock.advance(Duration::from_hours(1));
+    one.conductor.tick().await;
+    assert_eq!(one.stands().0, "ramp/1");
+    assert_eq!(one.blocked(), ["recall"]);
+    assert!(one.standing().missing.contains(&"7 people".to_owned()));
+
+    // It is tried each minute, and says what is wrong now.
+    around.recall.store(false, Ordering::SeqCst);
+    around.away.store(true, Ordering::SeqCst);
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), ["recall"], "it was tried a moment ago");
+    estate.clock.advance(PATIENCE);
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), ["provider"]);
+
+    estate.clock.advance(PATIENCE);
+    around.away.store(false, Ordering::SeqCst);
+    one.conductor.tick().await;
+    assert_eq!(one.stands().0, "ramp/25");
+    assert_eq!(one.blocked(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn what_a_step_that_has_baked_waits_for_is_shown_and_a_bake_is_not() {
+    let estate = Estate::new();
+    let (one, two) = estate.pair().await;
+    one.order(Command::Start).await.unwrap();
+    one.conductor.tick().await;
+    assert!(
+        one.standing().missing.len() > 2,
+        "the bake, people, a drill"
+    );
+    assert_eq!(one.blocked(), Vec::<&str>::new());
+    estate.clock.advance(Duration::from_hours(25));
+    // The lease is anybody's by now.
+    one.conductor.tick().await;
+    two.conductor.tick().await;
+    assert_eq!(one.blocked(), ["people", "drill"]);
+    assert_eq!(two.blocked(), Vec::<&str>::new(), "whoever leads says so");
+    let exercise = rollout::Exercise::named("modern-outage").unwrap();
+    let id = one.standing().course.id.clone();
+    one.conductor.drilled(&id, exercise).await.unwrap();
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), ["people"]);
+    // Whoever has stopped it knows why it stands.
+    one.order(Command::Pause).await.unwrap();
+    assert_eq!(one.blocked(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_holds_a_rollout_and_is_said_to() {
+    let store = Arc::new(FakeStore::default());
+    let estate = Estate {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        ..Estate::new()
+    };
+    let one = estate.pair().await.0;
+    one.order(Command::Start).await.unwrap();
+    store.away.store(true, Ordering::SeqCst);
+    for _ in 0..30 {
+        one.conductor.tick().await;
+        estate.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(one.blocked(), ["store"]);
+    store.away.store(false, Ordering::SeqCst);
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), Vec::<&str>::new());
 }

@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::clock::UnixTime;
 use crate::control::conductor::Conductor;
 use crate::control::conductor::beside::MAX_DRILLS;
+use crate::control::conductor::refused;
 use crate::control::keeper::Kept;
 use crate::control::record;
 use crate::control::shared::Role;
@@ -15,6 +16,8 @@ use crate::control::shared::Seen;
 use crate::control::shared::Shared;
 use crate::rollout::Control;
 use crate::rollout::Course;
+use crate::rollout::Gap;
+use crate::rollout::Obstacle;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 use crate::rollout::State;
@@ -122,12 +125,12 @@ impl Conductor {
     }
 
     /// Goes where the others are, or tells them where it is.
-    pub(super) async fn catch_up(&self, id: &RolloutId, role: Role) -> Result<(), String> {
+    pub(super) async fn catch_up(&self, id: &RolloutId, role: Role) -> Result<(), Gap> {
         let Some(shared) = self.shared_for(id) else {
             return self.share_epoch(id).await;
         };
         let now = self.parts.clock.now();
-        let found = shared.load(id, now).await.map_err(|e| e.to_string())?;
+        let found = shared.load(id, now).await.map_err(refused::store)?;
         let (expect, own) = {
             let mut runs = self.runs();
             let Some(run) = runs.get_mut(id) else {
@@ -145,29 +148,30 @@ impl Conductor {
             // The store has lost what was seen here, or never had it.
             Some(_) | None if role == Role::Drives => {
                 let swapped = shared.swap(id, expect, &own, now).await;
-                swapped.map(|_| ()).map_err(|error| error.to_string())
+                swapped.map(|_| ()).map_err(refused::store)
             }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Stands where another instance has moved the rollout to.
-    async fn follow(&self, id: &RolloutId, next: Progress) -> Result<(), String> {
+    async fn follow(&self, id: &RolloutId, next: Progress) -> Result<(), Gap> {
         let (entry, back) = {
             let runs = self.runs();
             let Some(run) = runs.get(id) else {
                 return Ok(());
             };
             if next.state != State::Draft && next.place(&run.course).is_none() {
-                return Err(format!(
+                return Err(Obstacle::File.because(format!(
                     "the other instances are in stage `{}`, which this file does not have",
                     next.stage
-                ));
+                )));
             }
             let back = run.progress.epoch < next.epoch;
             (record::followed(&run.course, &run.progress, &next), back)
         };
-        self.record(entry, back).await?;
+        let recorded = self.record(entry, back).await;
+        recorded.map_err(refused::ledger)?;
         self.hold(id, next, "another instance").await;
         Ok(())
     }

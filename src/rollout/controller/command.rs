@@ -116,6 +116,7 @@ impl Order<'_> {
         }
         let missing = missing(self.progress, self.view);
         if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
             return Err(format!("not yet: {}", missing.join("; ")));
         }
         let next = self

@@ -1,27 +1,45 @@
-//! What still keeps a step from being left, in words.
+//! What still keeps a step from being left, and what of it is more than time.
 
 use crate::rollout::controller::Progress;
+use crate::rollout::controller::State;
 use crate::rollout::controller::View;
+use crate::rollout::course::Control;
 use crate::rollout::course::Require;
 use crate::rollout::drills::Exercise;
 use crate::rollout::guard::Looked;
 use crate::rollout::guard::Verdict;
 use crate::rollout::guard::bad_rate_upper_bound;
+use crate::rollout::obstacle::Gap;
+use crate::rollout::obstacle::Obstacle;
+
+impl Progress {
+    /// What keeps a step that has baked, where evidence alone moves a rollout; nothing: it goes on, waits for time, or for a person.
+    pub fn waits_for(&self, view: &View<'_>) -> Vec<Gap> {
+        if self.state != State::Baking || view.course.control != Control::Controller {
+            return Vec::new();
+        }
+        let gaps = missing(self, view);
+        if gaps.iter().any(|gap| gap.obstacle == Obstacle::Bake) {
+            return Vec::new();
+        }
+        gaps
+    }
+}
 
 /// What is missing before the step may be left; nothing: it may.
-pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
+pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<Gap> {
     let course = view.course;
     let Some(place) = progress.place(course) else {
-        return vec![String::from("it has not begun")];
+        return vec![Obstacle::File.because("it has not begun")];
     };
     let (Some(leg), Some(step)) = (course.leg(place), course.step(place)) else {
-        return vec![String::from("its stage is gone")];
+        return vec![Obstacle::File.because("its stage is gone")];
     };
     let mut missing = Vec::new();
     let baked = progress.baked_at(view.now);
     if baked < step.bake {
         let (baked, bake) = (words(baked.as_secs()), words(step.bake.as_secs()));
-        missing.push(format!("baked {baked} of {bake}"));
+        missing.push(Obstacle::Bake.because(format!("baked {baked} of {bake}")));
     }
     let people = view.findings.people_at_to();
     // What leaves the stage is asked in its last step only.
@@ -32,24 +50,31 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         step.min_units
     };
     if people < needed {
-        missing.push(format!("{people} of {needed} people"));
+        missing.push(Obstacle::People.because(format!("{people} of {needed} people")));
     }
     for guard in &view.findings.guards {
         if guard.verdict == Verdict::Tripped {
-            missing.push(format!("guard {} has tripped", guard.id));
+            let why = format!("guard {} has tripped", guard.id);
+            missing.push(Obstacle::Guard.because(why));
         }
     }
     for limit in &view.findings.limits {
         match limit.verdict {
-            Verdict::Tripped => missing.push(format!("guard {} has tripped", limit.id)),
-            Verdict::NoData => missing.push(format!("guard {}: no data", limit.id)),
+            Verdict::Tripped => {
+                let why = format!("guard {} has tripped", limit.id);
+                missing.push(Obstacle::Guard.because(why));
+            }
+            Verdict::NoData => {
+                let why = format!("guard {}: no data", limit.id);
+                missing.push(Obstacle::NoData.because(why));
+            }
             Verdict::Ok => {}
         }
     }
     if let Some(split) = &view.findings.split
         && split.verdict == Verdict::Tripped
     {
-        missing.push(String::from("the split is not the configured one"));
+        missing.push(Obstacle::Split.because("the split is not the configured one"));
     }
     if !last {
         return missing;
@@ -57,11 +82,11 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
     if let Some(bound) = leg.require.bad_rate_upper_bound {
         let possible = view.findings.bad_rate_upper_bound();
         if view.findings.guards.is_empty() || bound < possible {
-            missing.push(format!(
+            missing.push(Obstacle::BadRate.because(format!(
                 "a bad rate of {:.1} % is still possible, where {:.1} % may be",
                 100.0 * possible,
                 100.0 * bound
-            ));
+            )));
         }
     }
     missing.extend(opinions(&leg.require, view.looked));
@@ -69,22 +94,23 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         let most = seen.max;
         match view.came {
             Ok(people) if people <= most => {}
-            Ok(people) => missing.push(format!(
+            Ok(people) => missing.push(Obstacle::LegacyCredentials.because(format!(
                 "{people} people still came with credentials of `{}`, where {most} may",
                 course.from
-            )),
-            Err(why) => missing.push(why.to_owned()),
+            ))),
+            Err(why) => missing.push(Obstacle::LegacyCredentials.because(why)),
         }
     }
     if let Some(most) = leg.require.rollback_exposure_max {
         match view.exposed {
             Some(exposed) if exposed <= most => {}
-            Some(exposed) => missing.push(format!(
+            Some(exposed) => missing.push(Obstacle::RollbackExposure.because(format!(
                 "a switch back would lock out {exposed} people, where {most} may be"
-            )),
-            None => missing.push(String::from(
-                "how many people a switch back would lock out is not known",
-            )),
+            ))),
+            None => missing.push(
+                Obstacle::RollbackExposure
+                    .because("how many people a switch back would lock out is not known"),
+            ),
         }
     }
     if let Some(most) = leg.require.unlinked_max {
@@ -92,20 +118,19 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
         let enough = leg.require.units.max(1);
         match view.unlinked {
             Some((alone, of)) if enough <= of && alone as f64 <= most * of as f64 => {}
-            Some((alone, of)) if enough <= of => missing.push(format!(
+            Some((alone, of)) if enough <= of => missing.push(Obstacle::Unlinked.because(format!(
                 "{alone} of {of} people have no partner, where {:.1} % may have none",
                 100.0 * most
-            )),
-            Some(_) | None => {
-                missing.push(String::from("how many people have no partner is not known"))
-            }
+            ))),
+            Some(_) | None => missing
+                .push(Obstacle::Unlinked.because("how many people have no partner is not known")),
         }
     }
     for drill in &leg.require.drills_passed {
         let wanted = Exercise::named(drill);
         let mut passed = view.drills.iter().filter_map(|word| Exercise::named(word));
         if !wanted.is_some_and(|wanted| passed.any(|passed| passed.is_enough(wanted))) {
-            missing.push(format!("drill {drill} has not passed"));
+            missing.push(Obstacle::Drill.because(format!("drill {drill} has not passed")));
         }
     }
     missing
@@ -115,46 +140,47 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<String> {
 const MOST_LOST: u64 = 20;
 
 /// What second opinions must have found.
-fn opinions(require: &Require, looked: Option<&Looked>) -> Vec<String> {
+fn opinions(require: &Require, looked: Option<&Looked>) -> Vec<Gap> {
     let mut missing = Vec::new();
     let asked = 0 < require.compared_subjects
         || require.critical.is_some()
         || require.divergence_upper_bound.is_some();
     let Some(looked) = looked else {
         if asked {
-            missing.push(String::from(
-                "how many people were looked at twice is not known",
-            ));
+            missing.push(
+                Obstacle::Opinions.because("how many people were looked at twice is not known"),
+            );
         }
         return missing;
     };
     if looked.people < require.compared_subjects {
         let (compared, needed) = (looked.people, require.compared_subjects);
-        missing.push(format!("{compared} of {needed} people looked at twice"));
+        let why = format!("{compared} of {needed} people looked at twice");
+        missing.push(Obstacle::Opinions.because(why));
     }
     if let Some(most) = require.critical.filter(|most| *most < looked.critical) {
         let critical = looked.critical;
-        missing.push(format!(
+        missing.push(Obstacle::Divergences.because(format!(
             "{critical} critical differences, where {most} may be"
-        ));
+        )));
     }
     let (lost, all) = (looked.lost, looked.asked + looked.lost);
     if asked && all < MOST_LOST * lost {
-        missing.push(format!(
+        missing.push(Obstacle::Opinions.because(format!(
             "{lost} of {all} second looks were skipped (`queue_full`, `breaker`), more than 5 %: who was looked at is no fair sample"
-        ));
+        )));
     }
     let possible = bad_rate_upper_bound(looked.people, looked.differ);
     if let Some(bound) = require.divergence_upper_bound
         && bound < possible
     {
-        missing.push(format!(
+        missing.push(Obstacle::Divergences.because(format!(
             "of all people {:.1} % may still differ ({} of {} did), where {:.1} % may",
             100.0 * possible,
             looked.differ,
             looked.people,
             100.0 * bound
-        ));
+        )));
     }
     missing
 }

@@ -7,6 +7,7 @@ use crate::rollout::course::StillSeen;
 use crate::rollout::guard::GuardReading;
 use crate::rollout::guard::LimitReading;
 use crate::rollout::guard::PerArm;
+use crate::rollout::obstacle::Obstacle;
 use crate::rollout::testing::course;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -304,7 +305,8 @@ fn a_query_without_an_answer_holds_what_has_baked() {
     walk.tick().unwrap();
     assert_eq!(walk.stands(), stands("ramp/1", State::Held));
     let missing = missing(&walk.progress, &walk.view());
-    assert!(missing.contains(&"guard critical: no data".into()));
+    let silent = Obstacle::NoData.because("guard critical: no data");
+    assert!(missing.contains(&silent), "{missing:?}");
 }
 
 #[test]

@@ -135,6 +135,8 @@ families! {
         "Controller state, 1 for the current one.";
     ROLLOUT_READY: Gauge "authferry_rollout_ready" ["rollout"]
         "Whether all that the step asks for is there, and a person must promote it.";
+    ROLLOUT_BLOCKED: Gauge "authferry_rollout_blocked" ["rollout", "reason"]
+        "What keeps a rollout where it is although its step has baked: 1 for each thing that is missing, or that refused the next step.";
     LEADS: Gauge "authferry_rollout_leads" []
         "Whether this instance drives the rollouts: 1 for one of those that share a store.";
     OBSERVED_RATIO: Gauge "authferry_rollout_observed_ratio" ["rollout"]

@@ -46,6 +46,7 @@ pub(crate) use labels::StoreFailure;
 pub(crate) use labels::StoreOperation;
 pub(crate) use labels::TunnelEnd;
 pub(crate) use labels::UpstreamError;
+pub(crate) use rollouts::Shown;
 pub(crate) use shadow::Compared;
 pub(crate) use shadow::Oracle;
 pub(crate) use shadow::Skipped;

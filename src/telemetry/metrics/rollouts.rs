@@ -1,9 +1,12 @@
 //! What operators see of rollouts under way: state, step, guards.
 
-use crate::clock::UnixTime;
+use std::collections::BTreeSet;
+
 use crate::rollout::Direction;
+use crate::rollout::Gap;
 use crate::rollout::GuardReading;
 use crate::rollout::OnTrip;
+use crate::rollout::Progress;
 use crate::rollout::RolloutId;
 use crate::rollout::State;
 use crate::rollout::Trigger;
@@ -12,43 +15,53 @@ use crate::telemetry::metrics::cells::Gauge;
 use crate::telemetry::metrics::series::Labels;
 use crate::telemetry::metrics::series::labels;
 
-/// One rollout: its name, what it does and whether it waits for a person, since when, the observed split, its guards.
-pub(crate) type Shown<'a> = (
-    &'a RolloutId,
-    (State, bool),
-    UnixTime,
-    Option<f64>,
-    &'a [GuardReading],
-);
+/// One rollout, as operators see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    /// Its name.
+    pub(crate) id: &'a RolloutId,
+    /// What it does, since when, and whether it waits for a person.
+    pub(crate) progress: &'a Progress,
+    /// The observed split.
+    pub(crate) observed: Option<f64>,
+    /// What keeps it from going on, if that is more than time.
+    pub(crate) blocked: &'a [Gap],
+    /// What its guards say.
+    pub(crate) guards: &'a [GuardReading],
+}
 
 impl Metrics {
     /// Where every rollout stands now.
     pub(crate) fn rollout_standings<'a>(&self, all: impl Iterator<Item = Shown<'a>>) {
         let all: Vec<Shown<'a>> = all.collect();
         let rare = &self.rare;
-        rare.rollout_state
-            .replace(all.iter().flat_map(|(id, (state, _), ..)| {
-                State::ALL.map(|one| {
-                    let now = f64::from(u8::from(one == *state));
-                    row(labels([id.as_str(), one.as_str()]), now)
-                })
-            }));
-        rare.rollout_ready.replace(
-            all.iter().map(|(id, (_, ready), ..)| {
-                row(labels([id.as_str()]), f64::from(u8::from(*ready)))
-            }),
-        );
-        rare.step_entered.replace(
-            all.iter()
-                .map(|(id, _, entered, ..)| row(labels([id.as_str()]), entered.as_secs() as f64)),
-        );
+        rare.rollout_state.replace(all.iter().flat_map(|one| {
+            State::ALL.map(|state| {
+                let now = f64::from(u8::from(state == one.progress.state));
+                row(labels([one.id.as_str(), state.as_str()]), now)
+            })
+        }));
+        rare.rollout_ready.replace(all.iter().map(|one| {
+            let ready = f64::from(u8::from(one.progress.ready));
+            row(labels([one.id.as_str()]), ready)
+        }));
+        rare.rollout_blocked.replace(all.iter().flat_map(|one| {
+            let reasons: BTreeSet<_> = one.blocked.iter().map(|gap| gap.obstacle).collect();
+            let id = one.id.as_str();
+            let reasons = reasons.into_iter();
+            reasons.map(move |reason| row(labels([id, reason.as_str()]), 1.0))
+        }));
+        rare.step_entered.replace(all.iter().map(|one| {
+            let entered = one.progress.entered.as_secs() as f64;
+            row(labels([one.id.as_str()]), entered)
+        }));
         rare.observed_ratio.replace(
             all.iter()
-                .filter_map(|(id, _, _, ratio, _)| Some(row(labels([id.as_str()]), (*ratio)?))),
+                .filter_map(|one| Some(row(labels([one.id.as_str()]), one.observed?))),
         );
         let guards = || {
             all.iter()
-                .flat_map(|(id, .., guards)| guards.iter().map(move |guard| (id.as_str(), guard)))
+                .flat_map(|one| one.guards.iter().map(|guard| (one.id.as_str(), guard)))
         };
         rare.guard_log_e
             .replace(guards().map(|(id, guard)| row(labels([id, &guard.id]), guard.log_e)));
