@@ -5,8 +5,11 @@
 //! the store does not say, each instance decides by what it has seen itself.
 
 mod book;
+mod departure;
 mod travel;
 mod ways;
+
+pub(crate) use departure::Departure;
 
 use std::collections::HashMap;
 use std::fmt;

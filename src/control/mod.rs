@@ -34,6 +34,7 @@ pub(crate) use drill::Drills;
 pub(crate) use drill::Upset;
 pub(crate) use exposure::Asked;
 pub(crate) use exposure::Exposure;
+pub(crate) use journeys::Departure;
 pub(crate) use journeys::Journeys;
 #[cfg(test)]
 pub(crate) use journeys::Rules;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::auth::Admitted;
 use crate::auth::Told;
 use crate::control::Answered;
+use crate::control::Departure;
 use crate::control::Ours;
 use crate::proxy::again::Brought;
 use crate::proxy::again::Reader;
@@ -58,6 +59,8 @@ pub(crate) struct Record {
     pub(super) verdict: Option<Rc<Verdict>>,
     /// Who judged, or will, where there is no verdict.
     pub(super) told: Option<Box<Told>>,
+    /// The journey that begins with the answer, once the client has it.
+    pub(super) departure: Option<Departure>,
     /// Who it is, where that is known and not enough.
     pub(super) known: Option<Pseudonym>,
     pub(super) error: Option<&'static str>,
@@ -226,6 +229,9 @@ impl OnEnd for Box<Record> {
 
     fn end(self, bytes: u64, ended: Ended) {
         let took = self.began.elapsed();
+        if let (Some(departure), Ended::Complete) = (&self.departure, ended) {
+            departure.is_told();
+        }
         self.view
             .metrics
             .request(self.app_index(), self.status, took);

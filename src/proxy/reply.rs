@@ -11,6 +11,7 @@ use http::header;
 use crate::auth::Answer;
 use crate::auth::PageName;
 use crate::auth::Told;
+use crate::control::Departure;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canonical::BadRequest;
 use crate::proxy::client_body::ClientBody;
@@ -90,6 +91,7 @@ pub(super) fn page(response: Response<Bytes>, conn: &Conn, mut record: Box<Recor
     if let Some(told) = parts.extensions.remove::<Told>() {
         record.told.get_or_insert_with(|| Box::new(told));
     }
+    record.departure = parts.extensions.remove::<Departure>();
     if conn.must_close() {
         parts
             .headers

@@ -100,6 +100,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         sent: body.progress(),
         verdict: None,
         told: None,
+        departure: None,
         known: None,
         error: None,
         nonce: None,

@@ -14,6 +14,7 @@ use crate::auth::login::place::Place;
 use crate::auth::login::start::Begin;
 use crate::auth::policy::AppPolicy;
 use crate::clock::UnixTime;
+use crate::control::Departure;
 use crate::control::Traveller;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
@@ -62,30 +63,33 @@ impl Logins {
         }
     }
 
-    /// A browser is sent to a provider; `false`: it is not, because others have taken the last places meanwhile.
+    /// A browser is sent to a provider; `None`: it is not, because others have taken the last places meanwhile. What is dropped
+    /// before the browser has its answer takes the journey back.
     pub(super) async fn sets_out(
         &self,
         ask: &Ask<'_>,
         begin: &Begin,
         provider: &ProviderId,
         place: &Place,
-    ) -> bool {
+    ) -> Option<Departure> {
         let silent = match begin.directed.as_ref().map(|directed| &directed.errand) {
             None => false,
             Some(Errand::Silent { .. }) => true,
             // Somebody who is in already: it says nothing about who gets in.
-            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => return true,
+            Some(Errand::Session | Errand::Prove(_) | Errand::Join { .. }) => {
+                return Some(Departure::kept());
+            }
         };
         let Some((plan, arm)) = of(ask, provider) else {
-            return true;
+            return Some(Departure::kept());
         };
         let traveller = Traveller {
             silent,
             ..traveller(ask, &begin.device, plan, arm)
         };
         let (journeys, key) = (&self.deps.journeys, &self.deps.bucket_key);
-        let how = (place.placed, place.bounded);
-        Box::pin(journeys.started(&traveller, how, key)).await
+        let (background, how) = (&self.deps.background, (place.placed, place.bounded));
+        Box::pin(journeys.departs(background, &traveller, how, key)).await
     }
 
     /// A browser came back without an identity.

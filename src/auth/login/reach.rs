@@ -17,6 +17,7 @@ use crate::auth::login::flow::NewFlow;
 use crate::auth::login::place::Place;
 use crate::auth::login::query;
 use crate::auth::login::start::Begin;
+use crate::control::Departure;
 use crate::identity::Outage;
 use crate::providers::LoginStart;
 use crate::providers::Provider;
@@ -24,7 +25,7 @@ use crate::providers::ProviderError;
 
 /// Where the browser is sent.
 pub(super) enum Reached {
-    Location(String, Vec<HeaderValue>),
+    Location(String, Vec<HeaderValue>, Departure),
     NoLogin,
 }
 
@@ -42,12 +43,12 @@ impl Logins {
             .judge(&place.provider, &self.deps.providers)
             .ok_or(Outage::Shed)?;
         let Some(login) = owner.login() else {
-            let reached = self.form(ask, begin, place);
-            let goes = match reached {
-                Reached::Location(..) => self.sets_out(ask, begin, owner.id(), place).await,
-                Reached::NoLogin => true,
+            let Some((location, cookies)) = self.form(ask, begin, place) else {
+                return Ok(Some(Reached::NoLogin));
             };
-            return Ok(goes.then_some(reached));
+            let goes = self.sets_out(ask, begin, owner.id(), place).await;
+            let reached = |departure| Reached::Location(location, cookies, departure);
+            return Ok(goes.map(reached));
         };
         let redirect_uri = self.redirect_uri(ask, login.redirect_path());
         let plan = ask.policy.plan();
@@ -89,7 +90,8 @@ impl Logins {
         cookies.extend(self.names.set(&name, &sealed, Keep::For(flow::LIFE)));
         // Last of all: whoever does not set out has taken nobody's place.
         let goes = self.sets_out(ask, begin, owner.id(), place).await;
-        Ok(goes.then_some(Reached::Location(location, cookies)))
+        let reached = |departure| Reached::Location(location, cookies, departure);
+        Ok(goes.map(reached))
     }
 
     /// The provider's address for this login. Its metadata may have to be fetched: on the background runtime.
@@ -133,19 +135,22 @@ impl Logins {
         }
     }
 
-    /// The old side's own form, behind this proxy: the old application takes it from there.
-    fn form(&self, ask: &Ask<'_>, begin: &Begin, place: &Place) -> Reached {
-        let Some(form) = ask.policy.forms.get(&place.provider) else {
-            return Reached::NoLogin;
-        };
+    /// The old side's own form, behind this proxy: the old application takes it from there. `None`: it has none.
+    fn form(
+        &self,
+        ask: &Ask<'_>,
+        begin: &Begin,
+        place: &Place,
+    ) -> Option<(String, Vec<HeaderValue>)> {
+        let form = ask.policy.forms.get(&place.provider)?;
         let path = form.split_once('?').map_or(form.as_str(), |(path, _)| path);
         // The form itself must be public, or it would lead to itself.
         if path == ask.request.facts.path {
-            return Reached::NoLogin;
+            return None;
         }
         let joint = if form.contains('?') { '&' } else { '?' };
         let next = query::encode(begin.target.as_str());
         let cookies = self.forget_used(begin).into_iter().collect();
-        Reached::Location(format!("{form}{joint}next={next}"), cookies)
+        Some((format!("{form}{joint}next={next}"), cookies))
     }
 }

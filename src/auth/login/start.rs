@@ -264,7 +264,7 @@ impl Logins {
     ) -> Begun {
         match reached {
             Reached::NoLogin => Begun::NoLogin,
-            Reached::Location(location, mut cookies) => {
+            Reached::Location(location, mut cookies, departure) => {
                 cookies.extend(begin.cookies);
                 cookies.extend(self.keep_device(ask, &begin.device));
                 let sent = if matches!(*ask.request.method, Method::GET | Method::HEAD) {
@@ -272,11 +272,16 @@ impl Logins {
                 } else {
                     page::Sent::SeeOther
                 };
-                let response = page::redirect(sent, &location, cookies);
-                let mut response = response.unwrap_or_else(|| {
-                    error!("A login address cannot stand in a header.");
-                    self.page(ask, Page::Unavailable, &begin.target, Vec::new())
-                });
+                let mut response = match page::redirect(sent, &location, cookies) {
+                    Some(mut response) => {
+                        response.extensions_mut().insert(departure);
+                        response
+                    }
+                    None => {
+                        error!("A login address cannot stand in a header.");
+                        self.page(ask, Page::Unavailable, &begin.target, Vec::new())
+                    }
+                };
                 let plan = ask.policy.plan();
                 response.extensions_mut().insert(Told {
                     provider: Some(place.provider.clone()),

@@ -27,6 +27,7 @@ use crate::auth::fake::identity;
 use crate::auth::fake::plan;
 use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
+use crate::control::Departure;
 use crate::identity::CanonicalSubject;
 use crate::identity::Outage;
 use crate::rollout::AcceptOverride;
@@ -118,6 +119,8 @@ struct Visit<'a> {
     same_site: SameSite,
     /// What is open asks, and no request.
     still: bool,
+    /// Nobody waits for the answer.
+    gone: bool,
 }
 
 impl<'a> Visit<'a> {
@@ -132,6 +135,7 @@ impl<'a> Visit<'a> {
             body: "",
             same_site: SameSite::Lax,
             still: false,
+            gone: false,
         }
     }
 
@@ -149,6 +153,12 @@ impl<'a> Visit<'a> {
 
     fn at(mut self, seconds: u64) -> Self {
         self.now = at(seconds);
+        self
+    }
+
+    /// Of a browser that does not wait for the answer.
+    fn gone(mut self) -> Self {
+        self.gone = true;
         self
     }
 
@@ -274,6 +284,10 @@ impl<'a> Visit<'a> {
                 }
             }
         };
+        let departure = response.extensions().get::<Departure>();
+        if let Some(departure) = departure.filter(|_| !self.gone) {
+            departure.is_told();
+        }
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
         let set: Vec<_> = response
             .headers()

@@ -131,7 +131,9 @@ impl Instance {
         };
         let journeys = &self.conductor.parts.journeys;
         let how = (Some(Arm::To), true);
-        assert!(journeys.started(&traveller, how, &self.key).await);
+        let background = tokio::runtime::Handle::current();
+        let departs = journeys.departs(&background, &traveller, how, &self.key);
+        departs.await.unwrap().is_told();
         let person = crate::identity::CanonicalSubject::named(device).unwrap();
         journeys
             .succeeded(&traveller, &person, None, &self.key)

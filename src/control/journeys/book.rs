@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::clock::UnixTime;
 use crate::control::journeys::Rules;
+use crate::control::journeys::departure::Mark;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::FirstLogins;
@@ -43,6 +44,9 @@ pub(super) struct Open {
     /// Nobody meant to sign in: the guards hear nothing of it.
     #[serde(default)]
     pub(super) silent: bool,
+    /// By what it is known to whoever began it.
+    #[serde(default, with = "by_number")]
+    pub(super) mark: Mark,
     /// The store was away when it set out: what becomes of it is known here alone.
     #[serde(skip)]
     pub(super) apart: bool,
@@ -128,6 +132,26 @@ mod by_name {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AppId, D::Error> {
         Ok(AppId::new(&String::deserialize(from)?))
+    }
+}
+
+/// The mark of a journey, as a row holds it.
+mod by_number {
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serializer;
+
+    use crate::control::journeys::departure::Mark;
+
+    pub(super) fn serialize<S: Serializer>(mark: &Mark, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(mark.number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mark, D::Error> {
+        Ok(Mark {
+            number: u64::deserialize(from)?,
+            ..Mark::default()
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Journeys: what is counted of them, and how many may set out; at one instance, and at several that share a store.
 
+use futures_util::future::join_all;
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::rollout::testing::plan;
@@ -74,8 +76,7 @@ impl Bench {
     /// The same of somebody whose provider has been asked.
     async fn sets_out(&self, device: &str, arm: Arm, seconds: u64) -> bool {
         let traveller = self.at(device, arm, seconds);
-        let sets_out = self.journeys.started(&traveller, (None, true), &self.key);
-        sets_out.await
+        sets_out(&self.journeys, &traveller, &self.key).await
     }
 
     /// How many of them may set out for the new provider.
@@ -108,6 +109,13 @@ impl Bench {
     async fn fires(&self, seconds: u64) -> bool {
         self.journeys.fires(&self.plan.id, at(seconds)).await
     }
+}
+
+/// Somebody whose provider has been asked, and who is told where to go.
+async fn sets_out(journeys: &Journeys, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
+    let (device, how) = (device(traveller, key), (None, true));
+    let started = journeys.started(traveller, device, how, Departure::kept());
+    started.await.is_some()
 }
 
 fn devices(name: &str, count: usize) -> Vec<String> {
@@ -243,7 +251,7 @@ async fn of_two_hundred_who_come_at_once_ten_set_out() {
             let all_at_once = people.iter().enumerate();
             let all_at_once =
                 all_at_once.map(|(n, device)| all[n % all.len()].sets_out(device, Arm::To, 1));
-            let out = futures_util::future::join_all(all_at_once).await;
+            let out = join_all(all_at_once).await;
             assert_eq!(out.iter().filter(|out| **out).count(), 10);
             let begun = async |seconds| {
                 let mut begun = 0;
@@ -286,7 +294,7 @@ async fn without_the_store_whoever_comes_at_once_is_bound_as_well() {
     let at_once = people
         .iter()
         .map(|device| all[0].sets_out(device, Arm::To, 1));
-    let out = futures_util::future::join_all(at_once).await;
+    let out = join_all(at_once).await;
     assert_eq!(out.iter().filter(|out| **out).count(), 10);
     // Once it is there again it knows how each of them ended, and that nobody is under way.
     store.away.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -295,6 +303,152 @@ async fn without_the_store_whoever_comes_at_once_is_bound_as_well() {
     }
     all[0].seen(700).await;
     assert_eq!(all[0].start_all(&devices("e", 30), 701).await, 10);
+}
+
+/// A browser whose request holds this has not been told yet where to go.
+async fn departs(of: &Bench, journeys: &Arc<Journeys>, device: &str) -> Option<Departure> {
+    let background = tokio::runtime::Handle::current();
+    let traveller = of.at(device, Arm::To, 0);
+    let departs = journeys.departs(&background, &traveller, (None, true), &of.key);
+    departs.await
+}
+
+/// Two instances that share a store, as a request holds them.
+fn two() -> ([(Bench, Arc<Journeys>); 2], Arc<FakeStore>) {
+    let (all, store) = Bench::several(2);
+    let shared: Arc<dyn Store> = Arc::<FakeStore>::clone(&store);
+    let one = |bench: Bench| {
+        let journeys = Journeys::new(Metrics::new(Arc::new(SystemClock), 100)).among(&shared);
+        let rules = bench
+            .journeys
+            .books()
+            .values()
+            .next()
+            .unwrap()
+            .rules
+            .clone();
+        journeys.configure(vec![rules]);
+        (bench, Arc::new(journeys))
+    };
+    let mut all = all.into_iter().map(one);
+    let pair = [all.next().unwrap(), all.next().unwrap()];
+    (pair, store)
+}
+
+/// Until nothing is left to be done in the background.
+async fn settles() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_gives_the_place_back_for_all_instances() {
+    let ([one, two], _) = two();
+    let held: Vec<_> = join_all((0..10).map(async |n| {
+        let (bench, journeys) = if n % 2 == 0 { &one } else { &two };
+        departs(bench, journeys, &format!("d{n}")).await
+    }))
+    .await;
+    assert!(held.iter().all(Option::is_some));
+    assert!(departs(&two.0, &two.1, "late").await.is_none());
+    let mut held = held.into_iter().flatten();
+    held.next().unwrap().is_told();
+    drop(held);
+    settles().await;
+    let again: Vec<_> = join_all((0..10).map(async |n| {
+        let departure = departs(&two.0, &two.1, &format!("e{n}")).await;
+        departure.inspect(Departure::is_told)
+    }))
+    .await;
+    assert_eq!(again.iter().flatten().count(), 9, "one is under way");
+    // Nobody who has gone is waited for.
+    let lost = async |journeys: &Journeys| {
+        let outcomes = journeys.take(&one.0.plan.id, at(750)).await;
+        let lost = |outcome: &&Outcome| outcome.observed == Observed::Abandoned;
+        outcomes.iter().filter(lost).count()
+    };
+    assert_eq!((lost(&one.1).await, lost(&two.1).await), (1, 9));
+}
+
+/// The request is gone in the middle of what it writes: what is written is taken back when it is there.
+#[tokio::test]
+async fn who_hangs_up_while_the_place_is_taken_gives_it_back() {
+    for table in ["journey_first", "journey"] {
+        let ([one, two], store) = two();
+        *store.halts_at.lock().unwrap() = Some(table);
+        {
+            let mut gone = Box::pin(departs(&one.0, &one.1, "gone"));
+            tokio::select! {
+                _ = &mut gone => panic!("it waits for the store"),
+                () = store.halted.notified() => {}
+            }
+        }
+        store.goes_on.notify_one();
+        settles().await;
+        let held: Vec<_> = join_all((0..11).map(async |n| {
+            let departure = departs(&two.0, &two.1, &format!("d{n}")).await;
+            departure.inspect(Departure::is_told)
+        }))
+        .await;
+        assert_eq!(held.iter().flatten().count(), 10, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_one_browser_are_one_departure() {
+    let ([one, _], _) = two();
+    let alone = Arc::new(Journeys::new(Metrics::new(Arc::new(SystemClock), 100)));
+    let rules = one
+        .0
+        .journeys
+        .books()
+        .values()
+        .next()
+        .unwrap()
+        .rules
+        .clone();
+    alone.configure(vec![rules]);
+    for journeys in [&alone, &one.1] {
+        for told in [true, false] {
+            let first = departs(&one.0, journeys, "anna").await.unwrap();
+            let second = departs(&one.0, journeys, "anna").await.unwrap();
+            if told {
+                second.is_told();
+            }
+            drop(first);
+            drop(second);
+            settles().await;
+            let mut held = Vec::new();
+            for n in 0..10 {
+                held.extend(departs(&one.0, journeys, &format!("d{n}")).await);
+            }
+            assert_eq!(held.len(), 10 - usize::from(told));
+            drop(held);
+            settles().await;
+            let person = CanonicalSubject::named("anna").unwrap();
+            let traveller = one.0.at("anna", Arm::To, 5);
+            journeys
+                .succeeded(&traveller, &person, None, &one.0.key)
+                .await;
+        }
+    }
+}
+
+/// A second request of the same browser, at another instance, was answered: it is on its way, whatever becomes of the first.
+#[tokio::test]
+async fn what_another_instance_has_told_nobody_takes_back() {
+    let ([one, two], _) = two();
+    let first = departs(&one.0, &one.1, "anna").await.unwrap();
+    departs(&two.0, &two.1, "anna").await.unwrap().is_told();
+    drop(first);
+    settles().await;
+    let person = CanonicalSubject::named("anna").unwrap();
+    let traveller = two.0.at("anna", Arm::To, 5);
+    two.1.succeeded(&traveller, &person, None, &two.0.key).await;
+    let outcomes = two.1.take(&two.0.plan.id, at(6)).await;
+    let arrived = outcomes.iter().filter(|outcome| outcome.device.is_some());
+    assert_eq!(arrived.count(), 1);
 }
 
 /// Whoever is in and is sent round to a provider that shows an error page of its own never comes back either.
@@ -311,7 +465,7 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
                 };
                 let (journeys, key) = (&bench.journeys, &bench.key);
                 journeys.may_start(&traveller, key).await
-                    && journeys.started(&traveller, (None, true), key).await
+                    && sets_out(journeys, &traveller, key).await
             }
         };
         let mut sent = 0;
@@ -352,8 +506,7 @@ async fn whoever_is_lost_on_the_way_round_is_no_fire() {
                 silent: true,
                 ..bench.at(&device, Arm::To, 0)
             };
-            let (journeys, how) = (&bench.journeys, (None, true));
-            assert!(journeys.started(&traveller, how, &bench.key).await);
+            assert!(sets_out(&bench.journeys, &traveller, &bench.key).await);
         }
         bench.seen(750).await;
         assert!(!bench.fires(750).await);
@@ -467,7 +620,7 @@ async fn a_browser_sets_out_once_however_many_of_its_requests_do() {
     let (all, store) = Bench::several(2);
     store.slow.store(true, std::sync::atomic::Ordering::SeqCst);
     let tabs = (0..40).map(|n| all[n % 2].start("tabs", Arm::To, 0));
-    futures_util::future::join_all(tabs).await;
+    join_all(tabs).await;
     let others = devices("d", 30);
     assert_eq!(all[0].start_all(&others, 1).await, 9, "and nine others");
     let begun = [all[0].seen(2).await, all[1].seen(2).await].concat();

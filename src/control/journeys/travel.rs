@@ -8,6 +8,8 @@ use crate::control::journeys::Rules;
 use crate::control::journeys::Traveller;
 use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
+use crate::control::journeys::departure::Departure;
+use crate::control::journeys::departure::Mark;
 use crate::control::journeys::device;
 use crate::control::journeys::ways::Step;
 use crate::control::journeys::ways::Ways;
@@ -25,21 +27,22 @@ use crate::telemetry::metrics::Journey;
 
 impl Journeys {
     /// A browser is sent to a provider. `placed` is the side that the percent alone would have chosen, if it did; with `bounded`
-    /// it needs one of the places that there are until the new provider has proved itself. `false`: it is not sent, because others
-    /// have taken them since [`Self::may_start`], and nothing has changed.
-    pub(crate) async fn started(
+    /// it needs one of the places that there are until the new provider has proved itself. `None`: it is not sent, because others
+    /// have taken them since [`Self::may_start`], and nothing has changed. `departure` is whose journey it becomes, unless it is
+    /// under way.
+    pub(super) async fn started(
         &self,
         traveller: &Traveller<'_>,
+        device: u64,
         (placed, bounded): (Option<Arm>, bool),
-        key: &BucketKey,
-    ) -> bool {
-        let device = device(traveller, key);
+        departure: Departure,
+    ) -> Option<Departure> {
         if let Some(book) = self.books().get_mut(&traveller.plan.id) {
             self.expire(book, traveller.now);
         }
         let Some((rules, own)) = self.under_way(traveller, device) else {
             self.count(traveller, Journey::Started);
-            return true;
+            return Some(departure);
         };
         let step = rules.at(traveller.now);
         let bounded = bounded && traveller.is_bounded();
@@ -47,8 +50,11 @@ impl Journeys {
         // What has ended elsewhere is under way no more.
         let (before, shared) = self.standing(&step, &rules, device, own).await;
         let goes_there = |open: &Open| open.arm == traveller.arm;
-        if before.as_ref().is_some_and(goes_there) || self.is_full(traveller, device) {
-            return true;
+        if let Some(open) = before.as_ref().filter(|open| goes_there(open)) {
+            return Some(self.joins(&step, device, open, shared).await);
+        }
+        if self.is_full(traveller, device) {
+            return Some(Departure::kept());
         }
         let mut open = Open {
             app: traveller.way(),
@@ -58,6 +64,7 @@ impl Journeys {
             stumbled: false,
             placed,
             silent: traveller.silent,
+            mark: departure.mark(),
             apart: shared.is_none(),
             placeless: shared.is_none(),
         };
@@ -73,7 +80,8 @@ impl Journeys {
                         .await
                         .ok()
                         .and_then(|there| there.open);
-                    return there.as_ref().is_some_and(goes_there);
+                    let there = there.filter(goes_there)?;
+                    return Some(self.joins(&step, device, &there, None).await);
                 }
                 Err(error) => {
                     (open.apart, open.placeless) = (true, true);
@@ -90,7 +98,7 @@ impl Journeys {
                         let given_back = ways.change(&step, &open.app, First::turns_back).await;
                         self.or_warn(&step, given_back);
                     }
-                    return true;
+                    return Some(self.joins(&step, device, &open, None).await);
                 }
                 Err(error) => {
                     (open.apart, open.placeless) = (true, !bounded);
@@ -99,11 +107,11 @@ impl Journeys {
             }
         }
         if !self.sets_out(traveller, device, (&open, limits), before.is_some()) {
-            return false;
+            return None;
         }
         self.count(traveller, Journey::Started);
         let Some((ways, _)) = shared.filter(|_| !open.apart) else {
-            return true;
+            return Some(departure);
         };
         let told = async {
             // Sent to the other side meanwhile: by a fallback, or one more time. Where it ends is what counts.
@@ -117,7 +125,36 @@ impl Journeys {
             Ok::<_, StoreError>(())
         };
         self.or_warn(&step, told.await);
-        true
+        Some(departure)
+    }
+
+    /// Another request of a browser that is under way: it has been told where to go when any of them has. One that another
+    /// instance has sent out is not taken back there from here on: neither knows of the other.
+    async fn joins(
+        &self,
+        step: &Step<'_>,
+        device: u64,
+        open: &Open,
+        shared: Option<(&Ways, Expect)>,
+    ) -> Departure {
+        let here = {
+            let mut books = self.books();
+            let book = books.get_mut(step.rollout);
+            let open = book.and_then(|book| book.open.get_mut(&device));
+            open.map(|open| open.mark.joined())
+        };
+        if let Some(here) = here {
+            return here;
+        }
+        if let Some((ways, expect)) = shared.filter(|_| open.mark.number != 0) {
+            let kept = Open {
+                mark: Mark::default(),
+                ..open.clone()
+            };
+            let told = ways.set_out(step, device, &kept, expect).await;
+            self.or_warn(step, told.map(|_| ()));
+        }
+        Departure::kept()
     }
 
     /// Where a browser stands, and where that is shared: what the store says, or what is known here where it says nothing.

@@ -89,6 +89,8 @@ words! {
         Failed = "failed",
         /// Did not come back in time.
         Abandoned = "abandoned",
+        /// Its browser was gone before it was told where to go.
+        Withdrawn = "withdrawn",
     }
 }
 

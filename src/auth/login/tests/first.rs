@@ -76,6 +76,45 @@ async fn while_the_new_provider_is_away_nobody_begins_at_the_old_one() {
     }
 }
 
+/// Whoever is not told where to sign in has not set out: neither is their place taken, nor does anybody wait for them.
+#[tokio::test]
+async fn whoever_hangs_up_before_the_redirect_has_taken_no_place() {
+    let world = both();
+    begins(&world);
+    for _ in 0..25 {
+        let visit = Visit::to("/a").gone();
+        let seen = visit.with(&world, &mut Browser::default()).await;
+        assert_eq!(sent_to(&[seen], "new"), 1);
+    }
+    let seen = all_at_once(&world, 11, KillPosition::Off).await;
+    assert_eq!((sent_to(&seen, "new"), sent_to(&seen, "old")), (10, 1));
+    let rollout = &world.plan.as_ref().unwrap().id;
+    let outcomes = world.journeys.take(rollout, at(100_000)).await;
+    assert_eq!(outcomes.len(), 22, "eleven have begun, and are lost");
+    let text = world.metrics.render().unwrap();
+    let event = "authferry_login_journeys_total{rollout=\"crm-2026\",arm=\"modern\",event=\"withdrawn\"} 25\n";
+    assert!(text.contains(event), "{text}");
+}
+
+/// A browser that asks a second time is on its way when either of its requests was answered.
+#[tokio::test]
+async fn a_browser_that_asks_twice_has_one_place() {
+    for first_is_gone in [true, false] {
+        let world = both();
+        let mut browser = Browser::default();
+        // The browser is known before, and no journey of it.
+        open(&world, &mut browser, "/a").await;
+        begins(&world);
+        for gone in [first_is_gone, !first_is_gone] {
+            let mut visit = Visit::to("/a");
+            visit.gone = gone;
+            visit.with(&world, &mut browser).await;
+        }
+        let seen = all_at_once(&world, 10, KillPosition::Off).await;
+        assert_eq!((sent_to(&seen, "new"), sent_to(&seen, "old")), (9, 1));
+    }
+}
+
 /// Where the switch closes the old side there is nowhere else to begin.
 #[tokio::test]
 async fn the_switch_sends_everybody_to_the_new_side() {
