@@ -260,10 +260,21 @@ fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
     }
     let list = raw.bad.required(raw.mark, "bad", &mut context.report)?;
     let mut bad = Vec::new();
+    let counts_nothing = |at: &At<String>| outcome(&at.value) == Some(BadOutcome::Rejected);
+    let never = list.items.iter().all(counts_nothing);
+    if never {
+        context
+            .report
+            .error(
+                list.mark,
+                "this guard never trips: nothing that counts is bad, and `rejected` counts nothing in this build",
+            )
+            .hint("`error` counts sessions whose provider was away; without `guards` there are two that work");
+    }
     for at in &list.items {
         match outcome(&at.value) {
             Some(outcome) => {
-                if outcome == BadOutcome::Rejected {
+                if outcome == BadOutcome::Rejected && !never {
                     context
                         .report
                         .warning(at.mark, "`rejected` counts nothing in this build")

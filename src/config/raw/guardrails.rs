@@ -52,7 +52,7 @@ mappings! {
     RawGuard {
         /// Its name: a label of metrics. Required.
         id: At<String>,
-        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). `error`: a session of ours had to be confirmed, its provider was away, and its person was not let in; `rejected` counts nothing in this build, and `check` warns of it: a provider that refuses a renewal may have signed its person out, or lets sessions rest for less long than the other one, and what our own rules refuse is no evidence. Of sessions that an old system judges nobody is known while it is away. Required, unless `divergences` or `promql` is there.
+        /// What is bad: `failed`, `abandoned`, `slower_than_800ms` (logins), or `rejected`, `error` (sessions). `error`: a session of ours had to be confirmed, its provider was away, and its person was not let in; `rejected` counts nothing in this build: `check` warns of it, and refuses a guard that has nothing else, because it would never trip: a provider that refuses a renewal may have signed its person out, or lets sessions rest for less long than the other one, and what our own rules refuse is no evidence. Of sessions that an old system judges nobody is known while it is away. Required, unless `divergences` or `promql` is there.
         bad: List<At<String>>,
         /// How much worse than `from` the new provider may be. Default `1.25`.
         max_ratio: At<Decimal>,
