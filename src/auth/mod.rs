@@ -9,6 +9,7 @@ mod assertion;
 mod canonical;
 mod certificate;
 mod challenges;
+mod consents;
 mod cookies;
 mod error;
 mod extract;

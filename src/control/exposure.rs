@@ -25,15 +25,6 @@ use crate::telemetry::Metrics;
 /// People of whom the store is asked at once.
 const AT_ONCE: usize = 64;
 
-/// Why a switch back would hurt somebody: label values.
-const WHYS: [&str; 5] = [
-    "modern_born",
-    "signs_in_again",
-    "legacy_disabled",
-    "password_changed_since",
-    "factor_only_at_modern",
-];
-
 /// People of one rollout whom a switch back would hurt. Whoever has several reasons counts by each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Exposed {
@@ -47,7 +38,12 @@ pub(crate) struct Exposed {
     pub(crate) password_changed_since: u64,
     /// They have moved, and have signed in at `to` with more than `from` can tell of anybody.
     pub(crate) factor_only_at_modern: u64,
-    /// How many of these a switch back would lock out of something, each once: everybody but those who sign in again.
+    /// They have moved, and had agreed at `to` that others act for them when they came last; `None`: `to` does not say.
+    pub(crate) consent_only_at_modern: Option<u64>,
+    /// Where `to` says so: they have moved, and it was not known when they came last.
+    pub(crate) consent_not_known: u64,
+    /// How many of these a switch back would lock out of something, each once: everybody but those who sign in again. Of whom it
+    /// is not known whether they have agreed to anything, that is taken for yes.
     pub(crate) locked_out: u64,
     /// They had moved before a step back.
     pub(crate) recalled: u64,
@@ -56,17 +52,16 @@ pub(crate) struct Exposed {
 }
 
 impl Exposed {
-    /// How many there are by each of [`WHYS`].
-    pub(crate) fn by_why(&self) -> [(&'static str, u64); 5] {
-        let people = [
-            self.modern_born,
-            self.signs_in_again,
-            self.legacy_disabled,
-            self.password_changed_since,
-            self.factor_only_at_modern,
-        ];
-        let mut people = people.into_iter();
-        WHYS.map(|why| (why, people.next().unwrap_or(0)))
+    /// How many there are by why, as labels say it; `None`: that is not known.
+    pub(crate) const fn by_why(&self) -> [(&'static str, Option<u64>); 6] {
+        [
+            ("modern_born", Some(self.modern_born)),
+            ("signs_in_again", Some(self.signs_in_again)),
+            ("legacy_disabled", Some(self.legacy_disabled)),
+            ("password_changed_since", Some(self.password_changed_since)),
+            ("factor_only_at_modern", Some(self.factor_only_at_modern)),
+            ("consent_only_at_modern", self.consent_only_at_modern),
+        ]
     }
 }
 
@@ -81,6 +76,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) above: Vec<Box<str>>,
     /// Whether some route of its applications takes no class of `from`.
     pub(crate) demanded: bool,
+    /// Whether `to` says what people have agreed to.
+    pub(crate) consents: bool,
 }
 
 /// What is known of all rollouts.
@@ -120,9 +117,8 @@ impl Exposure {
             all.filter_map(|(id, exposed)| exposed.as_ref().map(|exposed| (id, exposed)))
         };
         let rows = known().flat_map(|(id, exposed)| {
-            exposed
-                .by_why()
-                .map(|(why, people)| (id.as_str(), why, people))
+            let whys = exposed.by_why().into_iter();
+            whys.filter_map(|(why, people)| Some((id.as_str(), why, people?)))
         });
         self.metrics.rollback_exposure(rows);
         let rows = known().flat_map(|(id, exposed)| {
@@ -164,6 +160,7 @@ impl Exposure {
         let known: Vec<_> = known.collect().await;
         let mut exposed = Exposed {
             recalled: (moved.len() - here().count()) as u64,
+            consent_only_at_modern: asked.consents.then_some(0),
             ..Exposed::default()
         };
         for (row, known) in here().zip(known) {
@@ -180,7 +177,13 @@ impl Exposure {
             exposed.legacy_disabled += u64::from(barred);
             exposed.password_changed_since += u64::from(changed);
             exposed.factor_only_at_modern += u64::from(factor);
-            let out = born || barred || changed || (factor && asked.demanded);
+            let consented = stay.and_then(|stay| stay.consented);
+            if let Some(consents) = &mut exposed.consent_only_at_modern {
+                *consents += u64::from(consented == Some(true));
+                exposed.consent_not_known += u64::from(consented.is_none());
+            }
+            let consented = asked.consents && consented != Some(false);
+            let out = born || barred || changed || (factor && asked.demanded) || consented;
             exposed.locked_out += u64::from(out);
         }
         for provider in [&plan.from, &plan.to] {
@@ -268,6 +271,7 @@ mod tests {
                 barred: barred.iter().map(|person| (*person).clone()).collect(),
                 above: vec!["mfa".into()],
                 demanded,
+                consents: false,
             };
             self.exposure.look(&[asked], NOW).await.unwrap();
             self.exposure.of(&self.plan.id)
@@ -282,6 +286,21 @@ mod tests {
         SubjectKey {
             issuer: Issuer::new(&format!("https://{provider}")),
             subject: Subject::try_from(format!("uid-{n}").as_str()).unwrap(),
+        }
+    }
+
+    /// What the new side says of somebody.
+    fn says(to: &ProviderId, n: usize, changed: u64, class: &str) -> Identity {
+        let mut attributes = ClaimMap::default();
+        attributes.insert("password_changed", json!(changed));
+        Identity {
+            provider: to.clone(),
+            key: account(to, n),
+            attributes: Arc::new(attributes),
+            client_id: None,
+            acr: Some(class.into()),
+            scopes: Box::default(),
+            delegation: Delegation::default(),
         }
     }
 
@@ -320,30 +339,24 @@ mod tests {
         }
         // What the new side says of two of them: a password of later, and more than one factor.
         for (n, changed, class) in [(1, 500, "pwd"), (2, 0, "mfa"), (3, 500, "mfa")] {
-            let mut attributes = ClaimMap::default();
-            attributes.insert("password_changed", json!(changed));
-            let identity = Identity {
-                provider: plan.to.clone(),
-                key: account(&plan.to, n),
-                attributes: Arc::new(attributes),
-                client_id: None,
-                acr: Some(class.into()),
-                scopes: Box::default(),
-                delegation: Delegation::default(),
-            };
+            let identity = says(&plan.to, n, changed, class);
             let told = (&person(n), &identity);
             let stays = pins.stays((&plan.id, plan.epoch), told, NOW).await;
             stays.unwrap();
         }
         let (zero, barred) = (person(0), person(4));
         let found = world.looks(&[&zero, &barred], false).await.unwrap();
-        assert_eq!(found.by_why().map(|(_, people)| people), [1, 5, 2, 2, 2]);
+        let people = found.by_why().map(|(_, people)| people);
+        let known = [1, 5, 2, 2, 2].map(Some);
+        assert_eq!(people.as_slice(), [known.as_slice(), &[None]].concat());
         // 0, who is barred as well, 1, 3, and 4; where something asks for more than one factor, 2 as well.
         assert_eq!(found.locked_out, 4);
         let found = world.looks(&[&zero, &barred], true).await.unwrap();
         assert_eq!(found.locked_out, 5);
         let shown = world.metrics.render().unwrap();
+        assert!(!shown.contains("consent_only_at_modern"), "it is not known");
         for (why, people) in found.by_why() {
+            let Some(people) = people else { continue };
             let row = format!(
                 "authferry_rollback_exposure_subjects{{rollout=\"{}\",why=\"{why}\"}} {people}\n",
                 plan.id
@@ -359,10 +372,51 @@ mod tests {
             barred: vec![zero],
             above: vec!["mfa".into()],
             demanded: true,
+            consents: true,
         };
         world.exposure.look(&[asked], NOW).await.unwrap();
         let found = world.exposure.of(&plan.id).unwrap();
         assert_eq!((found.locked_out, found.recalled), (0, 6));
+    }
+
+    /// What is not known is no zero: not where nobody says it, and not for the gate where somebody could.
+    #[tokio::test]
+    async fn what_people_have_agreed_to_counts_where_the_new_side_says_it() {
+        let world = World::new();
+        let (plan, pins, links) = (&world.plan, &world.pins, &world.links);
+        for n in 1..5 {
+            let (person, hers) = (person(n), account(&plan.from, n));
+            links.claim(&person, &plan.from, &hers, NOW).await.unwrap();
+            world.moves(&person).await;
+        }
+        for (n, given) in [(1, true), (2, false), (3, true)] {
+            let (person, at) = (person(n), (&plan.id, plan.epoch));
+            let identity = says(&plan.to, n, 0, "pwd");
+            pins.stays(at, (&person, &identity), NOW).await.unwrap();
+            pins.consents(at, &person, given, NOW).await.unwrap();
+        }
+        let looks = async |consents| {
+            let asked = Asked {
+                plan,
+                barred: Vec::new(),
+                above: Vec::new(),
+                demanded: false,
+                consents,
+            };
+            world.exposure.look(&[asked], NOW).await.unwrap();
+            world.exposure.of(&plan.id).unwrap()
+        };
+        let row = format!(
+            "authferry_rollback_exposure_subjects{{rollout=\"{}\",why=\"consent_only_at_modern\"}} 2\n",
+            plan.id
+        );
+        let found = looks(false).await;
+        let of = |found: &Exposed| (found.consent_only_at_modern, found.consent_not_known);
+        assert_eq!((of(&found), found.locked_out), ((None, 0), 0));
+        assert!(!world.metrics.render().unwrap().contains(&row));
+        let found = looks(true).await;
+        assert_eq!((of(&found), found.locked_out), ((Some(2), 1), 3));
+        assert!(world.metrics.render().unwrap().contains(&row));
     }
 
     #[tokio::test]

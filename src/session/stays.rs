@@ -1,5 +1,4 @@
-//! What people have at the new side that a switch back would take from them: one row per person and rollout, where their
-//! provider says any of it.
+//! What people have at the new side that a switch back would take from them: one row per person and rollout, from their move on.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -17,6 +16,7 @@ use crate::session::pins::MAX_MOVED;
 use crate::session::pins::Pins;
 use crate::session::pins::prefix;
 use crate::session::pins::row;
+use crate::store::Expect;
 use crate::store::Key;
 use crate::store::StoreError;
 
@@ -39,6 +39,9 @@ pub(crate) struct Stay {
     pub(crate) password_changed: bool,
     /// The classes of assurance with which they have signed in there.
     pub(crate) classes: BTreeSet<Box<str>>,
+    /// Whether they have agreed there that others act for them, when they came last; `None`: it was not said.
+    #[serde(default)]
+    pub(crate) consented: Option<bool>,
     /// When they moved.
     since: u64,
     /// When this was written.
@@ -46,7 +49,8 @@ pub(crate) struct Stay {
 }
 
 impl Pins {
-    /// Takes note of what the new side says of somebody who has just signed in there.
+    /// Takes note of what the new side says of somebody who has just signed in there, or has just moved without that. It may say
+    /// nothing yet: what comes later is compared with when they moved.
     ///
     /// # Errors
     ///
@@ -57,10 +61,23 @@ impl Pins {
         (person, identity): (&CanonicalSubject, &Identity),
         now: UnixTime,
     ) -> Result<(), StoreError> {
+        self.stays_since((rollout, epoch), (person, identity), (now, now))
+            .await
+    }
+
+    /// As [`Self::stays`], of somebody whose password moves with them: what their provider says of it until `since` is of the
+    /// move itself.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn stays_since(
+        &self,
+        (rollout, epoch): (&RolloutId, u64),
+        (person, identity): (&CanonicalSubject, &Identity),
+        (since, now): (UnixTime, UnixTime),
+    ) -> Result<(), StoreError> {
         let changed = identity.attributes.member(CHANGED).and_then(moment);
-        if changed.is_none() && identity.acr.is_none() {
-            return Ok(());
-        }
         let place = place(rollout, person);
         let place = Key {
             table: TABLE,
@@ -72,7 +89,7 @@ impl Pins {
         let before = before.filter(|before| before.epoch == epoch);
         let mut stay = before.clone().unwrap_or_else(|| Stay {
             epoch,
-            since: now.as_secs(),
+            since: since.as_secs(),
             ..Stay::default()
         });
         stay.password_changed |= changed.is_some_and(|at| stay.since < at);
@@ -89,6 +106,47 @@ impl Pins {
         let value = serde_json::to_vec(&stay);
         let value = value.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.store.put(place, &value, now + self.keep).await
+    }
+
+    /// Takes note of whether somebody who has moved has agreed at the new side that others act for them.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn consents(
+        &self,
+        (rollout, epoch): (&RolloutId, u64),
+        person: &CanonicalSubject,
+        given: bool,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let place = place(rollout, person);
+        let place = Key {
+            table: TABLE,
+            key: &place,
+        };
+        let found = self.store.get(place, now).await?;
+        // Who was forgotten or called back meanwhile has nothing there.
+        let Some(found) = found else { return Ok(()) };
+        let Ok(stay) = serde_json::from_slice::<Stay>(&found.value) else {
+            return Ok(());
+        };
+        if stay.epoch != epoch || stay.consented == Some(given) {
+            return Ok(());
+        }
+        let stay = Stay {
+            consented: Some(given),
+            ..stay
+        };
+        let value = serde_json::to_vec(&stay);
+        let value = value.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let expect = Expect::Version(found.version);
+        let ends = now + self.keep;
+        let swapped = self
+            .store
+            .compare_and_swap(place, expect, &value, ends, now);
+        // Whoever was faster has come again, and is asked about again.
+        swapped.await.map(|_| ())
     }
 
     /// What is known of everybody who has moved in a rollout, by [`Pins::person_row`].
@@ -233,18 +291,14 @@ mod tests {
             let all = pins.all_stays(&rollout, at(now)).await.unwrap();
             all.get(&pins.person_row(&rollout, &zoe)).cloned()
         };
-        assert_eq!(
-            signs_in(1, says(None, None), 90).await,
-            None,
-            "nothing is said"
-        );
+        // They move without a page, and nothing is said of them yet: what is said later is compared with that.
+        let known = signs_in(1, says(None, None), 90).await.unwrap();
+        assert!(!known.password_changed && known.classes.is_empty());
         let known = signs_in(1, says(Some(50), Some("pwd")), 100).await.unwrap();
         assert!(!known.password_changed, "that was before");
         // A sign-in with less takes nothing away of what they have there.
         signs_in(1, says(None, Some("mfa")), 200).await;
-        let known = signs_in(1, says(Some(150), Some("pwd")), 300)
-            .await
-            .unwrap();
+        let known = signs_in(1, says(Some(95), Some("pwd")), 300).await.unwrap();
         assert!(known.password_changed);
         assert_eq!(known.classes, ["mfa", "pwd"].map(Box::from).into());
         let known = signs_in(1, says(None, Some("pwd")), 400).await.unwrap();
@@ -252,6 +306,40 @@ mod tests {
         // Who was called back and comes again knows the old password.
         let known = signs_in(2, says(Some(450), None), 500).await.unwrap();
         assert!(!known.password_changed && known.classes.is_empty());
+        // A password that came along was written a moment after its person moved.
+        let nina = CanonicalSubject::named("hr:8").unwrap();
+        for (said, since, newer) in [
+            (None, 1_060, false),
+            (Some(1_003), 1_060, false),
+            (Some(1_061), 2_000, true),
+        ] {
+            let told = (&nina, &says(said, None));
+            let told = pins.stays_since((&rollout, 2), told, (at(since), at(1_000)));
+            told.await.unwrap();
+            let all = pins.all_stays(&rollout, at(1_000)).await.unwrap();
+            let known = all.get(&pins.person_row(&rollout, &nina)).unwrap();
+            assert_eq!(known.password_changed, newer, "{said:?}");
+        }
+        for (epoch, given, known) in [
+            (2, true, Some(true)),
+            (2, false, Some(false)),
+            (1, true, Some(false)),
+        ] {
+            let noted = pins
+                .consents((&rollout, epoch), &nina, given, at(1_000))
+                .await;
+            noted.unwrap();
+            let all = pins.all_stays(&rollout, at(1_000)).await.unwrap();
+            let nina = all.get(&pins.person_row(&rollout, &nina)).unwrap();
+            assert_eq!((nina.consented, nina.password_changed), (known, true));
+        }
+        // Of whoever was forgotten meanwhile nothing is written.
+        let zora = CanonicalSubject::named("hr:9").unwrap();
+        pins.consents((&rollout, 2), &zora, true, at(1_000))
+            .await
+            .unwrap();
+        assert_eq!(pins.all_stays(&rollout, at(1_000)).await.unwrap().len(), 2);
+        assert!(!pins.forget(&rollout, &nina, at(600)).await.unwrap());
         assert!(!pins.forget(&rollout, &zoe, at(600)).await.unwrap());
         assert!(pins.all_stays(&rollout, at(600)).await.unwrap().is_empty());
     }

@@ -111,6 +111,7 @@ async fn reports_say_who_is_where_and_what_a_switch_back_would_do() {
             (json!("legacy_disabled"), json!(0)),
             (json!("password_changed_since"), json!(0)),
             (json!("factor_only_at_modern"), json!(0)),
+            (json!("consent_only_at_modern"), json!(null)),
             (json!("locked_out"), json!(1))
         ]
     );
@@ -331,12 +332,13 @@ async fn newer_passwords_and_more_factors_are_among_what_a_switch_back_costs() {
         .map(|row| (row["why"].clone(), row["people"].clone()))
         .collect();
     let expected = [
-        ("modern_born", 0),
-        ("signs_in_again", 1),
-        ("legacy_disabled", 0),
-        ("password_changed_since", 1),
-        ("factor_only_at_modern", 1),
-        ("locked_out", 1),
+        ("modern_born", Some(0)),
+        ("signs_in_again", Some(1)),
+        ("legacy_disabled", Some(0)),
+        ("password_changed_since", Some(1)),
+        ("factor_only_at_modern", Some(1)),
+        ("consent_only_at_modern", None),
+        ("locked_out", Some(1)),
     ];
     assert_eq!(people, expected.map(|(why, n)| (json!(why), json!(n))));
     let (promoted, text) = authferry(&dir, &["ctl", "promote", "--reason", "IAM-3"]);

@@ -7,6 +7,8 @@ use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
 use crate::reload::until;
+use crate::report::report;
+use crate::report::rows;
 use crate::two_providers;
 
 const WRAPPED: &str =
@@ -158,7 +160,13 @@ async fn wrapped_and_then_moved(
 ) -> (Proxy, Vec<Browser>) {
     let yaml = |percent| {
         let sessions = "sessions: { carry_over: [wrap, exchange], revalidate: ";
-        config(old, new, upstream, percent) + sessions + revalidate + " }\n" + BRIDGE
+        // Any moment of later will do for a password that was changed since.
+        let config = config(old, new, upstream, percent);
+        let config = config.replace(
+            "groups: groups }",
+            "groups: groups, password_changed: exp }",
+        );
+        config + sessions + revalidate + " }\n" + BRIDGE
     };
     let proxy = Proxy::start(&yaml(0));
     proxy.settled().await;
@@ -228,6 +236,13 @@ async fn a_wrapped_session_becomes_one_of_the_new_provider_without_a_sign_in() {
     let shown = "authferry_sessions{app=\"crm\",backing=\"modern\",origin=\"exchange\"} ";
     until(async || proxy.metric(shown).await == 1.0).await;
     assert_eq!(proxy.metric(&carried("exchange", "moved")).await, 1.0);
+    // Nobody has seen a page: what the new provider says of them counts from the move on.
+    let found = report(&proxy, &["rollback"]);
+    let whys = rows(&found, "A switch back now");
+    let changed = whys
+        .iter()
+        .find(|row| row["why"] == "password_changed_since");
+    assert_eq!(changed.unwrap()["people"], 1, "{found}");
     // What it followed is over: at the old system, and here.
     until(async || old.has_ended("alice.1")).await;
     let mut earlier = browser.clone();

@@ -216,7 +216,8 @@ pub(super) async fn rollback(
     view.tables = vec![table, sessions];
     let notes = [
         "sessions of the new provider live on after a rollback; with `kill_switch.modern_sessions: revoke` the kill switch ends them",
-        "newer passwords are known where the new provider says `password_changed`, more than the old one vouches for where `assurance` says how it is read, and whoever is barred of providers with `denials`; consents are not counted",
+        "newer passwords are known where the new provider says `password_changed`, more than the old one vouches for where `assurance` says how it is read, and whoever is barred of providers with `denials`",
+        "what people have agreed to is asked when they sign in or move; whom it is not known of counts for `rollback_exposure_max` where the new provider could say",
         "`factor_only_at_modern` locks nobody out unless some route asks for what the old provider never vouches for (`require.acr`, `assurance_floor`)",
     ];
     view.notes.extend(notes.map(str::to_owned));
@@ -260,6 +261,17 @@ pub(super) fn exposed(process: &Process, plan: &Plan, table: &mut ReportTable) {
             "password_changed_since" => {
                 format!("{from} knows an older password than the one they use")
             }
+            "consent_only_at_modern" => match (people, exposed.consent_not_known) {
+                (None, _) => format!(
+                    "not known: only a `directory` of the kind `keycloak` says at {} what people have agreed to",
+                    plan.to
+                ),
+                (Some(_), 0) => format!("others act for them by what they agreed to at {}", plan.to),
+                (Some(_), more) => format!(
+                    "others act for them by what they agreed to at {}; of {more} more it was not known when they came last",
+                    plan.to
+                ),
+            },
             _ => format!("{from} vouches for less than they sign in with"),
         };
         (why, people, what)

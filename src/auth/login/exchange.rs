@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use tracing::debug;
 use tracing::error;
+use tracing::warn;
 
 use crate::auth::canonical::NotJoined;
 use crate::auth::cookies::Keep;
@@ -160,6 +161,11 @@ impl Logins {
         let pins = &self.deps.pins;
         pins.moved(&plan.id, (&found, &account), plan.epoch, now)
             .await?;
+        let whom = (&found, &**identity);
+        if let Err(error) = pins.stays((&plan.id, plan.epoch), whom, now).await {
+            warn!(%error, "What a switch back would take from somebody is not noted.");
+        }
+        self.asks_for_consents(plan, whom, now);
         let left = self.leaves_behind(ask, (&found, &plan.to)).await;
         let new = NewSession {
             authenticated: &proof,

@@ -1,7 +1,9 @@
 //! What the journeys of people are told: who set out, who stumbled, who arrived.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::consents;
 use crate::auth::cookies;
 use crate::auth::gate::Admitted;
 use crate::auth::login::Ask;
@@ -17,6 +19,7 @@ use crate::clock::UnixTime;
 use crate::control::Departure;
 use crate::control::Traveller;
 use crate::identity::CanonicalSubject;
+use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::rollout::Arm;
 use crate::rollout::Plan;
@@ -115,6 +118,29 @@ impl Logins {
         let key = &self.deps.bucket_key;
         let journeys = &self.deps.journeys;
         Box::pin(journeys.succeeded(&traveller, person, Some(took), key)).await;
+    }
+
+    /// Somebody has moved: what they have agreed to at the new provider is asked beside it.
+    pub(super) fn asks_for_consents(
+        &self,
+        plan: &Plan,
+        (person, identity): (&CanonicalSubject, &Identity),
+        now: UnixTime,
+    ) {
+        let Some(to) = self.deps.providers.named(&plan.to) else {
+            return;
+        };
+        let says = to.directory().and_then(|directory| directory.consents());
+        if says.is_none() {
+            return;
+        }
+        let (to, pins) = (Arc::clone(to), Arc::clone(&self.deps.pins));
+        let (rollout, epoch) = (plan.id.clone(), plan.epoch);
+        let (person, subject) = (person.clone(), identity.key.subject.clone());
+        self.deps.background.spawn(async move {
+            let whom = (&person, &subject);
+            consents::note(&*to, &pins, (&rollout, epoch), whom, now).await;
+        });
     }
 
     /// Somebody was admitted with a session that is not ours: if their browser was sent to the form of the old side, this is

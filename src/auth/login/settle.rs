@@ -112,6 +112,7 @@ impl Logins {
             if let Err(error) = stays.await {
                 warn!(%error, "What a switch back would take from somebody is not noted.");
             }
+            self.asks_for_consents(plan, whom, ask.now);
             device.has_moved(plan);
             device.has_moved_as(hint.as_ref());
             let only = self

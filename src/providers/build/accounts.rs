@@ -47,7 +47,9 @@ pub(super) fn of(
                 revokes: oidc.revokes,
             };
             let http = Arc::clone(http);
-            let own = Arc::new(KeycloakDirectory::new(own.clone(), client, http, voucher));
+            let ours = oidc.client.as_ref().map(|client| &*client.id);
+            let own = KeycloakDirectory::new(own.clone(), client, http, voucher, ours);
+            let own = Arc::new(own);
             let accounts = provisioning.map(|provisioning| {
                 let accounts = KeycloakAccounts::new(Arc::clone(&own), provisioning);
                 Arc::new(accounts) as Arc<dyn Provisioning>

@@ -17,12 +17,14 @@ use crate::identity::ClaimMap;
 use crate::identity::Identity;
 use crate::identity::Outage;
 use crate::identity::Refusal;
+use crate::identity::Subject;
 use crate::providers::ProviderError;
 use crate::providers::TokenClient;
 use crate::providers::client::Answer;
 use crate::providers::client::Call;
 use crate::providers::client::Client;
 use crate::providers::client::Endpoint;
+use crate::providers::directory::Consents;
 use crate::providers::directory::Directory;
 use crate::providers::directory::Known;
 use crate::providers::directory::Shut;
@@ -50,6 +52,8 @@ pub(in crate::providers) struct KeycloakDirectory {
     tokens: TokenClient,
     http: Arc<Client>,
     voucher: Voucher,
+    /// The registration by which people sign in here: that they agreed to it takes nothing from them.
+    own: Option<Box<str>>,
     /// Our own token, until when.
     token: Mutex<Option<(Secret<String>, UnixTime)>>,
 }
@@ -61,12 +65,14 @@ impl KeycloakDirectory {
         tokens: TokenClient,
         http: Arc<Client>,
         voucher: Voucher,
+        own: Option<&str>,
     ) -> Self {
         Self {
             settings,
             tokens,
             http,
             voucher,
+            own: own.map(Box::from),
             token: Mutex::default(),
         }
     }
@@ -243,8 +249,35 @@ impl KeycloakDirectory {
     }
 }
 
+/// Whether any of these is an agreement to another application than `own`. A session that outlives its page (an offline token)
+/// stands in the same list, and is none.
+fn has_agreed(consents: &[Map<String, Value>], own: Option<&str>) -> Result<bool, Outage> {
+    let mut agreed = false;
+    for consent in consents {
+        let client = consent.get("clientId").and_then(Value::as_str);
+        let client = client.ok_or(Outage::Malformed)?;
+        let scopes = consent.get("grantedClientScopes").and_then(Value::as_array);
+        let any = scopes.is_some_and(|scopes| !scopes.is_empty());
+        agreed |= any && own != Some(client);
+    }
+    Ok(agreed)
+}
+
+#[async_trait]
+impl Consents for KeycloakDirectory {
+    async fn given(&self, subject: &Subject, now: UnixTime) -> Result<bool, ProviderError> {
+        let path = format!("/users/{}/consents", encoded(subject.as_str()));
+        let consents = self.list(&path, Form::default(), now).await?;
+        Ok(has_agreed(&consents, self.own.as_deref())?)
+    }
+}
+
 #[async_trait]
 impl Directory for KeycloakDirectory {
+    fn consents(&self) -> Option<&dyn Consents> {
+        Some(self)
+    }
+
     async fn find(&self, value: &str, now: UnixTime) -> Result<Known, ProviderError> {
         let mut users = self.users_of(value, now).await?.into_iter();
         let (user, other) = (users.next(), users.next());
@@ -330,6 +363,13 @@ pub(in crate::providers) fn promise(answer: &Answer) {
     let Ok(users) = serde_json::from_slice::<Vec<Map<String, Value>>>(&answer.body) else {
         return;
     };
+    // What is no list of agreements says nothing, and our own registration is never one.
+    let agreed = has_agreed(&users, Some("ours"));
+    let other = |user: &Map<String, Value>| {
+        let client = user.get("clientId").and_then(Value::as_str);
+        client.is_some_and(|client| client != "ours")
+    };
+    assert!(agreed != Ok(true) || users.iter().any(other));
     for user in users {
         let claims = KeycloakDirectory::claims(&user, vec!["staff".into()]);
         for (claim, member) in [

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 
 use crate::clock::UnixTime;
 use crate::identity::Identity;
+use crate::identity::Subject;
 use crate::providers::ProviderError;
 
 /// What holds whatever a directory of any kind answers. See `crate::promises`.
@@ -86,6 +87,22 @@ pub(crate) trait Directory: fmt::Debug + Send + Sync {
     ///
     /// As [`Self::everybody`].
     async fn shut(&self, most: usize, now: UnixTime) -> Result<Vec<Shut>, ProviderError>;
+
+    /// What its people have agreed to, if it says so.
+    fn consents(&self) -> Option<&dyn Consents> {
+        None
+    }
+}
+
+/// What people have agreed to at their provider: that somebody else's applications act for them.
+#[async_trait]
+pub(crate) trait Consents: Send + Sync {
+    /// Whether somebody has agreed to any, by what the provider itself calls them (`sub`).
+    ///
+    /// # Errors
+    ///
+    /// An outage: it is not known.
+    async fn given(&self, subject: &Subject, now: UnixTime) -> Result<bool, ProviderError>;
 }
 
 /// A description, where there is one: who cannot be described is nobody who comes.

@@ -392,3 +392,48 @@ async fn alice_without_display(double: &Double, directory: &dyn crate::providers
     let error = directory.find("10442", NOW).await.unwrap_err();
     assert_eq!(error, Refusal::Policy.into());
 }
+
+/// What people have agreed to is what others may do for them; our own registration, and a session that outlives its page, is not.
+#[tokio::test]
+async fn keycloak_says_whether_somebody_lets_others_act_for_them() {
+    let double = Double::start(Way::Keycloak, true).await;
+    let fake = &double.idp.fake;
+    let place = "/admin/users/f81d/consents";
+    let directory = double.provider.directory().unwrap();
+    let consents = directory.consents().unwrap();
+    let subject = crate::identity::Subject::try_from("f81d").unwrap();
+    let of = |client: &str, scopes: Value| json!({ "clientId": client, "grantedClientScopes": scopes, "createdDate": 1 });
+    let ours = oauth_client().id.to_string();
+    let offline = json!({
+        "clientId": "planner", "grantedClientScopes": [],
+        "additionalGrants": [{ "client": "1", "key": "Offline Token" }],
+    });
+    for (said, given) in [
+        (json!([]), false),
+        (json!([of(&ours, json!(["profile"])), offline]), false),
+        (
+            json!([of(&ours, json!([])), of("planner", json!(["calendar"]))]),
+            true,
+        ),
+    ] {
+        fake.always(place, Reply::json(&said));
+        assert_eq!(consents.given(&subject, NOW).await, Ok(given), "{said}");
+    }
+    assert_eq!(fake.seen(place).first().unwrap().method.as_str(), "GET");
+    // What is no answer says neither.
+    for reply in [
+        Reply::text(404, "{}"),
+        Reply::text(403, "{}"),
+        Reply::json(&json!({})),
+        Reply::json(&json!([{ "grantedClientScopes": ["calendar"] }])),
+    ] {
+        fake.always(place, reply);
+        let told = consents.given(&subject, NOW).await;
+        assert!(
+            matches!(told, Err(ProviderError::Unavailable { .. })),
+            "{told:?}"
+        );
+    }
+    let scim = Double::start(Way::Scim, true).await;
+    assert!(scim.provider.directory().unwrap().consents().is_none());
+}

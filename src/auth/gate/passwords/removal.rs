@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::auth::canonical::Joiner;
 use crate::auth::canonical::NotJoined;
+use crate::auth::consents;
 use crate::auth::gate::passwords::way;
 use crate::auth::report::About;
 use crate::auth::report::Reports;
@@ -37,6 +38,8 @@ use crate::telemetry::metrics::CarryOver;
 
 /// A move that has not ended by then is broken off; the row that keeps others away lasts a little longer.
 const LONGEST: Duration = Duration::from_secs(50);
+/// What the new provider says of a change of the password until so long after the move is the move itself, by its clock.
+const OWN_CHANGE: Duration = Duration::from_mins(1);
 /// How long a person is left alone after the new provider could not be asked,
 const AFTER_OUTAGE: Duration = Duration::from_mins(1);
 /// and after it said no.
@@ -134,6 +137,11 @@ impl Removal {
         let stays = match moved.unwrap_or(Err(Stays::Away(Outage::Timeout))) {
             Ok(()) => {
                 self.told(CarryOver::Moved, None);
+                if let Some(account) = self.account.get() {
+                    let moved = (&self.plan.id, self.plan.epoch);
+                    let whom = (&self.person, &account.subject);
+                    consents::note(&*self.to, &self.pins, moved, whom, self.now).await;
+                }
                 return;
             }
             Err(stays) => stays,
@@ -188,7 +196,7 @@ impl Removal {
         let accounts = self.to.provisioning().ok_or_else(unsupported)?;
         let judge = self.to.passwords().ok_or_else(unsupported)?;
         let account = self.account(accounts).await?;
-        self.takes(accounts, judge, &account).await?;
+        let there_as = self.takes(accounts, judge, &account).await?;
         let subject = account.identity.key.subject.as_str();
         let there = (&*account.username, subject);
         let home = Home::new(&self.person, there, &self.identity.key);
@@ -213,6 +221,12 @@ impl Removal {
         let pinned = self.pins.moved(id, (&self.person, &row), epoch, self.now);
         if let Err(error) = pinned.await {
             warn!(error = %error, "Somebody whose password has moved is not known to be on the new side yet.");
+        }
+        let whom = (&self.person, &*there_as);
+        let since = self.now + OWN_CHANGE;
+        let stays = self.pins.stays_since((id, epoch), whom, (since, self.now));
+        if let Err(error) = stays.await {
+            warn!(%error, "What a switch back would take from somebody is not noted.");
         }
         Ok(())
     }
@@ -250,13 +264,13 @@ impl Removal {
         joiner.has_account(&self.person, to, self.now).await
     }
 
-    /// Makes sure that the account has the password, and that the new provider lets this person in with it.
+    /// Makes sure that the account has the password, and that the new provider lets this person in with it: as whom.
     async fn takes(
         &self,
         accounts: &dyn Provisioning,
         judge: &dyn Passwords,
         account: &Account,
-    ) -> Result<(), Stays> {
+    ) -> Result<Arc<Identity>, Stays> {
         // What somebody has chosen there is not overwritten, and where the provider cannot say they may have.
         let free = account.has_password == Some(false);
         if free {
@@ -288,7 +302,7 @@ impl Removal {
         if whose != self.person {
             return Err(Stays::Conflict);
         }
-        Ok(())
+        Ok(Arc::clone(identity))
     }
 
     /// Tells operators.

@@ -156,8 +156,13 @@ async fn a_password_moves_once_and_is_judged_there_from_then_on() {
     assert_eq!(one.accounts().calls(), ["check alice"; 6]);
     let alice = CanonicalSubject::named("hr:alice").unwrap();
     let id = &world.plan.as_ref().unwrap().id;
-    let pin = one.deps.pins.of(id, &alice, at(4));
+    let pins = &one.deps.pins;
+    let pin = pins.of(id, &alice, at(4));
     assert_eq!(pin.await.unwrap().unwrap().arm, Arm::To);
+    // From here on it is seen whether it is changed there; that it was set there is the move itself.
+    let stays = pins.all_stays(id, at(4)).await.unwrap();
+    let hers = stays.get(&pins.person_row(id, &alice)).unwrap();
+    assert!(!hers.password_changed);
 }
 
 #[tokio::test]
