@@ -59,7 +59,9 @@ impl Browser {
                 target
             };
             let at_app = authority == app;
-            let response = fetch(authority, &target, at_app.then_some(&cookies), None).await?;
+            let host = authority.to_string();
+            let at = (authority, &*host);
+            let response = fetch(at, &target, at_app.then_some(&cookies), None).await?;
             if at_app {
                 for set in response.headers().get_all(header::SET_COOKIE) {
                     if let Some((name, value)) = set
@@ -110,8 +112,9 @@ pub(super) fn split(url: &str) -> Result<(SocketAddr, String), String> {
     ))
 }
 
+/// Asks for a page: from where, as which host.
 pub(super) async fn fetch(
-    to: SocketAddr,
+    (to, host): (SocketAddr, &str),
     target: &str,
     cookies: Option<&BTreeMap<String, String>>,
     bearer: Option<&str>,
@@ -122,7 +125,7 @@ pub(super) async fn fetch(
     let mut request = Request::builder()
         .method(Method::GET)
         .uri(target)
-        .header(header::HOST, to.to_string())
+        .header(header::HOST, host)
         .header(header::ACCEPT, "text/html")
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document");

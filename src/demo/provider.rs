@@ -58,7 +58,8 @@ pub(super) struct DemoProvider {
     look: Look,
     issuer: String,
     client_secret: String,
-    redirect_uris: Mutex<Vec<String>>,
+    /// Each with whether it is known: after another typing error it is not.
+    redirect_uris: Mutex<Vec<(String, bool)>>,
     key: SigningKey,
     codes: Mutex<HashMap<String, Pending>>,
     sign_ins: Mutex<BTreeMap<String, u64>>,
@@ -68,8 +69,6 @@ pub(super) struct DemoProvider {
     clock: Arc<dyn Clock>,
     /// Whether our client's secret is refused, as after a typing error.
     refuses_client: AtomicBool,
-    /// Whether no callback is registered, as after another one.
-    knows_no_callback: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -103,7 +102,6 @@ impl DemoProvider {
             people,
             clock,
             refuses_client: AtomicBool::new(false),
-            knows_no_callback: AtomicBool::new(false),
         }))
     }
 
@@ -122,16 +120,20 @@ impl DemoProvider {
         self.refuses_client.store(refuse, Ordering::Relaxed);
     }
 
-    /// Knows no callback from here on, or all of them again: whoever is sent here sees a page of ours and never comes back.
-    pub(super) fn forget_callbacks(&self, forget: bool) {
-        self.knows_no_callback.store(forget, Ordering::Relaxed);
+    /// Knows no callback that begins like this from here on, or all again: whoever has one sees a page of ours and never comes back.
+    pub(super) fn forget_callbacks(&self, like: Option<&str>) {
+        let registered = self.redirect_uris.lock();
+        let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
+        for (uri, known) in &mut *registered {
+            *known = like.is_none_or(|like| !uri.starts_with(like));
+        }
     }
 
     /// Registers a callback of the proxy, once its address is known.
     pub(super) fn allow_redirect(&self, uri: String) {
         let registered = self.redirect_uris.lock();
         let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
-        registered.push(uri);
+        registered.push((uri, true));
     }
 
     /// How many programs have fetched tokens here, and how many in all.
@@ -218,7 +220,7 @@ impl DemoProvider {
         let registered = registered
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .any(|uri| uri == callback && !self.knows_no_callback.load(Ordering::Relaxed));
+            .any(|(uri, known)| uri == callback && *known);
         if of("client_id") != CLIENT_ID || !registered || of("code_challenge_method") != "S256" {
             return form::page(
                 StatusCode::BAD_REQUEST,

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -87,24 +88,69 @@ fn shows(shown: &str, table: &[String]) {
     }
 }
 
-/// Both tables side by side, for whoever keeps a record of them.
-fn keep(table: &[String], with: &HashMap<String, String>, without: &HashMap<String, String>) {
+/// What all drills of this run have come to.
+static KEPT: Mutex<Vec<[String; 3]>> = Mutex::new(Vec::new());
+
+/// The tables side by side, for whoever keeps a record of them: of the first fault by the names of its rows, of any other with its
+/// name before them.
+fn keep(fault: &str, with: &Drilled, without: Option<&Drilled>) {
     let Some(file) = std::env::var_os("DRILL_ROWS") else {
         return;
     };
-    let names = table.iter().map(|line| line.split_at(40).0.trim());
-    let rows: Vec<[&str; 3]> = names
-        .map(|name| [name, &with[name], &without[name]])
-        .collect();
-    std::fs::write(file, serde_json::to_string(&rows).unwrap()).unwrap();
+    let mut kept = KEPT.lock().unwrap();
+    let names = with.table.iter().map(|line| line.split_at(40).0.trim());
+    for name in names.chain(["took"]) {
+        let without = without.map_or_else(|| String::from("-"), |drilled| drilled.of(name));
+        let named = match fault {
+            "" => name.to_owned(),
+            fault => format!("{fault}: {name}"),
+        };
+        kept.push([named, with.of(name), without]);
+    }
+    std::fs::write(file, serde_json::to_string(&*kept).unwrap()).unwrap();
+}
+
+/// A drill that has come to its end.
+struct Drilled {
+    code: Option<i32>,
+    shown: String,
+    table: Vec<String>,
+    rows: HashMap<String, String>,
+}
+
+impl Drilled {
+    /// Runs one; what it shows is what its observations say.
+    fn with(more: &[&str]) -> Self {
+        let (code, shown, table) = Drill::start(more).end();
+        println!("{shown}");
+        shows(&shown, &table);
+        let mut rows = rows(&table);
+        let took = shown.lines().find_map(|line| line.strip_prefix("took "));
+        let took = took.expect("it says how long it took").trim();
+        rows.insert(String::from("took"), took.to_owned());
+        Self {
+            code,
+            shown,
+            table,
+            rows,
+        }
+    }
+
+    fn of(&self, name: &str) -> String {
+        self.rows[name].clone()
+    }
+
+    fn harmed(&self) -> u32 {
+        self.of("people harmed before the rollback")
+            .parse()
+            .unwrap()
+    }
 }
 
 #[test]
 fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
-    let (code, shown, table) = Drill::start(&[]).end();
-    println!("{shown}");
-    shows(&shown, &table);
-    let rows_with = rows(&table);
+    let with = Drilled::with(&[]);
+    let shown = &with.shown;
     for (what, value) in [
         ("stages gone through", "6 of 6"),
         ("people moved", "200 of 200"),
@@ -114,63 +160,71 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
         ("failed requests", "0"),
         ("automatic rollbacks", "1"),
     ] {
-        assert_eq!(rows_with[what], value, "{what}\n{shown}");
+        assert_eq!(with.of(what), value, "{what}\n{shown}");
     }
-    assert!(rows_with["ledger verified"].starts_with("yes"), "{shown}");
-    assert_eq!(code, Some(0), "{shown}");
-
-    let (rows_without, table) = without_rollback(&[], &rows_with);
-    keep(&table, &rows_with, &rows_without);
+    assert!(with.of("ledger verified").starts_with("yes"), "{shown}");
+    assert_eq!(with.code, Some(0), "{shown}");
+    let without = without_rollback(&[], &with);
+    keep("", &with, Some(&without));
 }
 
 /// The same without the rollback: it harms five times as many, says so, and comes to its end all the same.
-fn without_rollback(
-    more: &[&str],
-    rows_with: &HashMap<String, String>,
-) -> (HashMap<String, String>, Vec<String>) {
-    let more = [&["--without-rollback"], more].concat();
-    let (code, shown, table) = Drill::start(&more).end();
-    println!("{shown}");
-    shows(&shown, &table);
+fn without_rollback(more: &[&str], with: &Drilled) -> Drilled {
+    let without = Drilled::with(&[&["--without-rollback"], more].concat());
+    let shown = &without.shown;
     assert!(!shown.contains("broke off"), "{shown}");
     assert_eq!(
-        code,
+        without.code,
         Some(1),
         "its promises are broken, and it says so:\n{shown}"
     );
-    let rows_without = rows(&table);
     for (what, value) in [
         ("stages gone through", "6 of 6"),
         ("people moved", "200 of 200"),
         ("automatic rollbacks", "0"),
     ] {
-        assert_eq!(rows_without[what], value, "{what}\n{shown}");
+        assert_eq!(without.of(what), value, "{what}\n{shown}");
     }
-    let harmed = |rows: &HashMap<String, String>| -> u32 {
-        rows["people harmed before the rollback"].parse().unwrap()
-    };
-    let (with, without) = (harmed(rows_with), harmed(&rows_without));
-    println!("harmed: {with} with the rollback, {without} without it");
-    assert!(1 <= with && with < 15, "{with}");
+    let (few, many) = (with.harmed(), without.harmed());
+    println!("harmed: {few} with the rollback, {many} without it");
+    assert!((1..15).contains(&few), "{few}");
     assert!(
-        5 * with <= without,
-        "{with} with the rollback, {without} without it"
+        5 * few <= many,
+        "{few} with the rollback, {many} without it"
     );
-    (rows_without, table)
+    without
 }
 
 /// A redirect URI that goes wrong in the middle of a step: the provider shows its own error page, and whoever sees it never
 /// comes back to be counted. The drill has it in the ramp, after others have come through.
 #[test]
 fn a_redirect_uri_that_goes_wrong_in_the_middle_of_a_step_harms_fewer_than_fifteen() {
-    let (code, shown, table) = Drill::start(&["--fault", "redirect"]).end();
-    println!("{shown}");
-    shows(&shown, &table);
-    let rows = rows(&table);
-    let harmed: u32 = rows["people harmed before the rollback"].parse().unwrap();
+    let with = stops(&["--fault", "redirect"]);
+    let without = without_rollback(&["--fault", "redirect"], &with);
+    keep("nobody comes back", &with, Some(&without));
+}
+
+/// It harms few, goes back, and everybody has moved in the end.
+fn stops(more: &[&str]) -> Drilled {
+    let with = Drilled::with(more);
+    let (harmed, shown) = (with.harmed(), &with.shown);
     assert!((1..15).contains(&harmed), "{harmed}\n{shown}");
-    assert_eq!(rows["automatic rollbacks"], "1", "{shown}");
-    assert_eq!(rows["people moved"], "200 of 200", "{shown}");
-    assert_eq!(code, Some(0), "{shown}");
-    without_rollback(&["--fault", "redirect"], &rows);
+    assert_eq!(with.of("automatic rollbacks"), "1", "{shown}");
+    assert_eq!(with.of("people moved"), "200 of 200", "{shown}");
+    assert_eq!(with.code, Some(0), "{shown}");
+    with
+}
+
+/// Typed wrong for one of three applications: its people alone meet it, and they are few.
+#[test]
+fn a_redirect_uri_of_one_application_harms_few_there_and_nobody_elsewhere() {
+    let with = stops(&["--fault", "one-redirect"]);
+    let by_application = format!("crm {}, intranet 0, wiki 0", with.harmed());
+    let shown = &with.shown;
+    assert_eq!(
+        with.of("of these, by application"),
+        by_application,
+        "{shown}"
+    );
+    keep("of one application nobody comes back", &with, None);
 }

@@ -16,14 +16,16 @@ def ledger(path):
     return f"yes, {count} records"
 
 def table(seen, verified):
-    home, machines, headers, harmed, stages = {}, {}, {}, set(), []
+    home, machines, headers, harmed, stages = {}, {}, {}, {}, []
     unexpected = changes = failed = rollbacks = 0
     for one in seen:
         who, event = one["who"], one["event"]
-        if event == "sign_in" and one["ok"]:
-            home[who] = one["provider"]
-        elif event == "sign_in":
-            harmed.add(who)
+        if event == "sign_in":
+            at = harmed.setdefault(one["app"], set())
+            if one["ok"]:
+                home[who] = one["provider"]
+            else:
+                at.add(who)
         elif event == "unexpected_sign_in":
             unexpected += 1
         elif event == "request":
@@ -41,7 +43,8 @@ def table(seen, verified):
     return [("stages gone through", f"{len(stages)} of 6"), ("people moved", f"{moved(home)} of 200"),
             ("machine clients moved", f"{moved(machines)} of 5"), ("unexpected sign-ins", unexpected),
             ("identity-header changes", changes), ("failed requests", failed),
-            ("people harmed before the rollback", len(harmed)), ("automatic rollbacks", rollbacks),
+            ("people harmed before the rollback", len(set().union(*harmed.values()))),
+            ("of these, by application", ", ".join(f"{app} {len(harmed[app])}" for app in sorted(harmed))), ("automatic rollbacks", rollbacks),
             ("ledger verified", verified)]
 
 if __name__ == "__main__":

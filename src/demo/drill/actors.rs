@@ -10,6 +10,7 @@ use crate::demo::crowd::fetch;
 use crate::demo::crowd::split;
 use crate::demo::drill::observe::Observer;
 use crate::demo::drill::observe::Seen;
+use crate::demo::drill::world::host_of;
 use crate::demo::programs::token;
 use crate::demo::provider::DemoProvider;
 
@@ -19,23 +20,39 @@ const MAX_HOPS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Browser {
     pub(super) name: String,
+    /// The application that they work with.
+    app: &'static str,
     /// What outlives a session: the device cookie.
     device: BTreeMap<String, String>,
     /// The cookies of a live session, and where it was made.
     pub(super) session: Option<(BTreeMap<String, String>, String)>,
 }
 
-/// Where the providers are, to tell them apart.
+/// Where the providers are, to tell them apart, and the proxy, which has all applications behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     pub(super) proxy: SocketAddr,
     pub(super) old: String,
 }
 
+impl Map {
+    /// Where an address leads, as which host, and for what. Every name is the proxy's.
+    fn way(&self, url: &str) -> Result<(SocketAddr, String, String), String> {
+        if let Ok((authority, target)) = split(url) {
+            return Ok((authority, authority.to_string(), target));
+        }
+        let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
+        let host = uri.authority().ok_or("no authority")?.to_string();
+        let target = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+        Ok((self.proxy, host, target))
+    }
+}
+
 impl Browser {
-    pub(super) const fn new(name: String) -> Self {
+    pub(super) const fn new(name: String, app: &'static str) -> Self {
         Self {
             name,
+            app,
             device: BTreeMap::new(),
             session: None,
         }
@@ -61,7 +78,8 @@ impl Browser {
             return;
         };
         let path = format!("/at/{}", self.name);
-        match fetch(map.proxy, &path, Some(cookies), None).await {
+        let host = host_of(self.app, map.proxy);
+        match fetch((map.proxy, &host), &path, Some(cookies), None).await {
             Ok(response) if response.status().is_redirection() => {
                 observer.saw(&self.name, Seen::UnexpectedSignIn);
                 self.leave();
@@ -97,7 +115,8 @@ impl Browser {
                 false
             }
         };
-        observer.saw(&self.name, Seen::SignIn { provider, ok });
+        let app = self.app.to_owned();
+        observer.saw(&self.name, Seen::SignIn { app, provider, ok });
     }
 
     async fn follow(
@@ -106,16 +125,17 @@ impl Browser {
         provider: &mut String,
     ) -> Result<BTreeMap<String, String>, String> {
         let mut cookies = self.device.clone();
-        let mut url = format!("http://{}/at/{}", map.proxy, self.name);
+        let mut url = format!("http://{}/at/{}", host_of(self.app, map.proxy), self.name);
         for _ in 0..MAX_HOPS {
-            let (authority, mut target) = split(&url)?;
+            let (authority, host, mut target) = map.way(&url)?;
             if target.starts_with("/authorize?") {
                 target.push_str(&format!("&who={}", self.name));
                 let old = url.starts_with(&map.old);
                 *provider = String::from(if old { "old" } else { "new" });
             }
             let ours = authority == map.proxy;
-            let response = fetch(authority, &target, ours.then_some(&cookies), None).await?;
+            let cookie = ours.then_some(&cookies);
+            let response = fetch((authority, &host), &target, cookie, None).await?;
             if ours {
                 for set in response.headers().get_all(header::SET_COOKIE) {
                     let text = set.to_str().map_err(|error| error.to_string())?;
@@ -143,7 +163,7 @@ impl Browser {
                 .and_then(|location| location.to_str().ok())
                 .ok_or("no location")?;
             url = if location.starts_with('/') {
-                format!("http://{authority}{location}")
+                format!("http://{host}{location}")
             } else {
                 location.to_owned()
             };
@@ -156,15 +176,22 @@ impl Browser {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) name: String,
+    /// The application that it asks.
+    app: &'static str,
     provider: Arc<DemoProvider>,
     provider_name: String,
     moves_to: Option<Arc<DemoProvider>>,
 }
 
 impl Machine {
-    pub(super) fn new(name: String, old: Arc<DemoProvider>, new: Arc<DemoProvider>) -> Self {
+    pub(super) fn new(
+        name: String,
+        app: &'static str,
+        (old, new): (Arc<DemoProvider>, Arc<DemoProvider>),
+    ) -> Self {
         Self {
             name,
+            app,
             provider: old,
             provider_name: String::from("old"),
             moves_to: Some(new),
@@ -194,7 +221,8 @@ impl Machine {
             }
         };
         let path = format!("/at/{}", self.name);
-        match fetch(map.proxy, &path, None, Some(&token)).await {
+        let host = host_of(self.app, map.proxy);
+        match fetch((map.proxy, &host), &path, None, Some(&token)).await {
             Ok(response) => {
                 let status = response.status().as_u16();
                 let ok = response.headers().contains_key("x-old-app");

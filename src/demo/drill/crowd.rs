@@ -17,7 +17,9 @@ use crate::demo::drill::actors::Machine;
 use crate::demo::drill::actors::Map;
 use crate::demo::drill::observe::Observer;
 use crate::demo::drill::table::MACHINES;
+use crate::demo::drill::world::APPS;
 use crate::demo::drill::world::World;
+use crate::demo::people::Person;
 use crate::demo::people::two_hundred;
 
 /// Everybody who takes part.
@@ -41,14 +43,17 @@ impl Crowd {
             proxy: world.proxy,
             old: world.old.issuer().to_owned(),
         };
-        let mut order = two_hundred();
+        // A third of the people works with each application.
+        let mut order: Vec<_> = two_hundred().into_iter().zip(APPS.iter().cycle()).collect();
         shuffle(&mut order, seed);
-        let browsers = order.into_iter().map(|p| Mutex::new(Browser::new(p.name)));
+        let browser = |(person, app): (Person, &&'static str)| Browser::new(person.name, app);
+        let browsers = order.into_iter().map(browser).map(Mutex::new);
         let people: Arc<Vec<_>> = Arc::new(browsers.collect());
         let mut machines: Vec<Machine> = (1..=MACHINES)
-            .map(|n| {
-                let (old, new) = (Arc::clone(&world.old), Arc::clone(&world.new));
-                Machine::new(format!("batch-{n}"), old, new)
+            .zip(APPS.iter().cycle())
+            .map(|(n, app)| {
+                let providers = (Arc::clone(&world.old), Arc::clone(&world.new));
+                Machine::new(format!("batch-{n}"), app, providers)
             })
             .collect();
         let pause = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,5 @@
-//! `authferry demo --drill`: 200 simulated people and 5 machines go through all six stages of a rollout in about a minute.
+//! `authferry demo --drill`: 200 simulated people and 5 machines, a third of them at each of three applications, go through all six
+//! stages of a rollout in about a minute.
 //! In the ramp the new provider breaks; the proxy sends people back by itself, and the rollout goes on after the repair.
 //!
 //! Nothing is counted by the proxy: the closing table is made from what the browsers, the machines and the old application
@@ -36,6 +37,7 @@ use crate::demo::drill::observe::Observer;
 use crate::demo::drill::observe::Seen;
 use crate::demo::drill::table::MACHINES;
 use crate::demo::drill::table::Table;
+use crate::demo::drill::world::APPS;
 use crate::demo::drill::world::World;
 
 /// A second is 300 s.
@@ -85,7 +87,8 @@ pub(crate) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<boo
     let world = World::start(&clock, &observer, args.without_rollback).await?;
     writeln!(
         out,
-        "200 people, {MACHINES} machines, 6 stages. Time is scaled by {FACTOR}, at night by {NIGHT}; it stands still while somebody asks for something."
+        "200 people, {MACHINES} machines, {} applications, 6 stages. Time is scaled by {FACTOR}, at night by {NIGHT}; it stands still while somebody asks for something.",
+        APPS.len()
     )?;
     writeln!(
         out,
@@ -145,7 +148,7 @@ impl Play<'_> {
         self.until("eight more have moved", |play| 8 <= play.moved_in_step())
             .await?;
         self.say(&format!("!! {}", fault.words()))?;
-        self.breaks(fault, true);
+        fault.breaks(&self.world, &self.observer, true);
         if without_rollback {
             self.until("everybody has come once", |play| {
                 200 <= play.come_since_fault()
@@ -159,7 +162,7 @@ impl Play<'_> {
             let harmed = self.observer.with(Table::of).harmed;
             self.say(&format!("   back by itself; {harmed} people were harmed"))?;
         }
-        self.breaks(fault, false);
+        fault.breaks(&self.world, &self.observer, false);
         if without_rollback {
             let harmed = self.observer.with(Table::of).harmed;
             self.say(&format!(
@@ -201,15 +204,6 @@ impl Play<'_> {
             .await
     }
 
-    /// The fault begins, or ends.
-    fn breaks(&self, fault: Fault, on: bool) {
-        match fault {
-            Fault::Secret => self.world.new.refuse_client(on),
-            Fault::Redirect => self.world.new.forget_callbacks(on),
-        }
-        self.observer.saw("drill", Seen::Fault { on });
-    }
-
     /// How many people have signed in at all.
     fn signed_in(&self) -> usize {
         self.observer.with(|all| {
@@ -227,7 +221,7 @@ impl Play<'_> {
         self.observer.with(|all| {
             let step = |seen: &&observe::Observation| !matches!(seen.seen, Seen::Step { .. });
             let new = |seen: &&observe::Observation| {
-                matches!(&seen.seen, Seen::SignIn { provider, ok: true } if provider == "new")
+                matches!(&seen.seen, Seen::SignIn { provider, ok: true, .. } if provider == "new")
             };
             all.iter().rev().take_while(step).filter(new).count()
         })
@@ -237,7 +231,7 @@ impl Play<'_> {
     fn come_since_fault(&self) -> usize {
         self.observer.with(|all| {
             let fault =
-                |seen: &&observe::Observation| matches!(seen.seen, Seen::Fault { on: true });
+                |seen: &&observe::Observation| matches!(seen.seen, Seen::Fault { on: true, .. });
             let came = |seen: &&observe::Observation| matches!(seen.seen, Seen::SignIn { .. });
             let since = all.iter().rev().take_while(|seen| !fault(seen));
             since.filter(came).count()
@@ -318,7 +312,7 @@ impl Play<'_> {
 
     /// Gives an order, as an operator does.
     async fn order(&mut self, command: &str, stage: Option<&str>) -> Result<(), String> {
-        let body = json!({ "rollout": "intranet", "command": command, "stage": stage, "reason": "the drill" });
+        let body = json!({ "rollout": "drill", "command": command, "stage": stage, "reason": "the drill" });
         let socket = self.world.socket();
         let asked = admin::ask(&socket, Method::POST, "/admin/v1/rollouts", Some(&body)).await;
         let (status, answer) = asked.map_err(|error| error.to_string())?;

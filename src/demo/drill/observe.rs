@@ -26,6 +26,8 @@ pub(super) struct Observation {
 pub(super) enum Seen {
     /// A person asked for a page without a session, and signed in.
     SignIn {
+        /// For which application.
+        app: String,
         /// At which provider the browser was sent; the last, if it was sent to several.
         provider: String,
         /// Whether the page came in the end.
@@ -63,6 +65,8 @@ pub(super) enum Seen {
     Fault {
         /// Which.
         on: bool,
+        /// The application that it is about; nothing: all of them.
+        app: Option<String>,
     },
     /// The ledger was verified.
     Ledger {

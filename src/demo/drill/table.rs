@@ -22,6 +22,10 @@ pub(super) struct Table {
     pub(super) header_changes: usize,
     pub(super) failed_requests: usize,
     pub(super) harmed: usize,
+    /// By application.
+    pub(super) harmed_at: BTreeMap<String, usize>,
+    /// The application that the fault is about.
+    pub(super) fault_at: Option<String>,
     pub(super) rollbacks: usize,
     pub(super) steps: Vec<String>,
     pub(super) ledger: Option<(bool, u64)>,
@@ -34,14 +38,16 @@ impl Table {
         let mut home: BTreeMap<&str, &str> = BTreeMap::new();
         let mut machines: BTreeMap<&str, &str> = BTreeMap::new();
         let mut headers: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut harmed: BTreeSet<&str> = BTreeSet::new();
+        let mut harmed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for Observation { who, seen, .. } in all {
             match seen {
-                Seen::SignIn { provider, ok: true } => {
-                    home.insert(who, provider);
-                }
-                Seen::SignIn { ok: false, .. } => {
-                    harmed.insert(who);
+                Seen::SignIn { app, provider, ok } => {
+                    let harmed = harmed.entry(app).or_default();
+                    if *ok {
+                        home.insert(who, provider);
+                    } else {
+                        harmed.insert(who);
+                    }
                 }
                 Seen::UnexpectedSignIn => table.unexpected_sign_ins += 1,
                 Seen::Request { ok, .. } => table.failed_requests += usize::from(!ok),
@@ -59,14 +65,32 @@ impl Table {
                         table.steps.push(stage.to_owned());
                     }
                 }
-                Seen::Fault { .. } => {}
+                Seen::Fault { app, .. } => table.fault_at.clone_from(app),
                 Seen::Ledger { ok, records } => table.ledger = Some((*ok, *records)),
             }
         }
         table.people_moved = home.values().filter(|home| **home == "new").count();
         table.machines_moved = machines.values().filter(|home| **home == "new").count();
-        table.harmed = harmed.len();
+        let all: BTreeSet<&str> = harmed.values().flatten().copied().collect();
+        table.harmed = all.len();
+        let at = |(app, people): (&str, BTreeSet<&str>)| (app.to_owned(), people.len());
+        table.harmed_at = harmed.into_iter().map(at).collect();
         table
+    }
+
+    fn by_application(&self) -> String {
+        let all = self.harmed_at.iter();
+        let all = all.map(|(app, people)| format!("{app} {people}"));
+        all.collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many were harmed where nothing was wrong.
+    fn harmed_elsewhere(&self) -> usize {
+        let Some(at) = &self.fault_at else {
+            return 0;
+        };
+        let elsewhere = self.harmed_at.iter().filter(|(app, _)| *app != at);
+        elsewhere.map(|(_, people)| people).sum()
     }
 
     /// The lines, each with its promise.
@@ -99,6 +123,11 @@ impl Table {
                 (1..=MAX_HARMED).contains(&self.harmed),
             ),
             row(
+                "of these, by application",
+                self.by_application(),
+                self.harmed_elsewhere() == 0,
+            ),
+            row(
                 "automatic rollbacks",
                 self.rollbacks.to_string(),
                 self.rollbacks == 1,
@@ -125,8 +154,37 @@ mod tests {
     }
 
     fn sign_in(who: &str, provider: &str, ok: bool) -> Observation {
-        let provider = provider.to_owned();
-        saw(who, Seen::SignIn { provider, ok })
+        sign_in_at("crm", who, provider, ok)
+    }
+
+    fn sign_in_at(app: &str, who: &str, provider: &str, ok: bool) -> Observation {
+        let (app, provider) = (app.to_owned(), provider.to_owned());
+        saw(who, Seen::SignIn { app, provider, ok })
+    }
+
+    #[test]
+    fn a_fault_in_one_application_is_to_harm_nobody_elsewhere() {
+        let fault = |on| Seen::Fault {
+            on,
+            app: Some("crm".into()),
+        };
+        let mut all = vec![
+            sign_in_at("wiki", "b", "new", true),
+            saw("drill", fault(true)),
+            sign_in("a", "new", false),
+            saw("drill", fault(false)),
+        ];
+        let row = |all: &[Observation]| {
+            let mut lines = Table::of(all).lines().into_iter();
+            lines
+                .find(|(line, _)| line.starts_with("of these"))
+                .unwrap()
+        };
+        let (line, kept) = row(&all);
+        assert!(line.ends_with("  crm 1, wiki 0") && kept, "{line}");
+        all.push(sign_in_at("wiki", "b", "new", false));
+        let (line, kept) = row(&all);
+        assert!(line.ends_with("  crm 1, wiki 1") && !kept, "{line}");
     }
 
     #[test]

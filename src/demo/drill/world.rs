@@ -31,6 +31,14 @@ use crate::demo::provider::DemoProvider;
 use crate::demo::provider::Look;
 use crate::demo::serve;
 
+/// The applications that move together. The bound of the first sign-ins in a step is one for each.
+pub(super) const APPS: [&str; 3] = ["crm", "intranet", "wiki"];
+
+/// By what name an application is asked for: such names stay on this machine (RFC 6761 §6.3).
+pub(super) fn host_of(app: &str, proxy: SocketAddr) -> String {
+    format!("{app}.localhost:{}", proxy.port())
+}
+
 /// The world of the drill.
 pub(super) struct World {
     pub(super) old: Arc<DemoProvider>,
@@ -67,7 +75,10 @@ impl World {
         // The proxy is told its port, because it asks itself whether a sign-in would come back to it.
         let proxy = bind().await?.local_addr()?;
         for (name, provider) in [("old", &old), ("new", &new)] {
-            provider.allow_redirect(format!("http://{proxy}/.authferry/cb/{name}"));
+            for app in APPS {
+                let host = host_of(app, proxy);
+                provider.allow_redirect(format!("http://{host}/.authferry/cb/{name}"));
+            }
         }
         let directory = Directory::new()?;
         let config = write(&directory.0, &old, &new, (proxy, upstream), harmless)?;
@@ -146,6 +157,8 @@ fn write(
     let guards = if harmless { NOTES } else { DEFAULTS };
     let text = CONFIG
         .replace("PROXY", &proxy.to_string())
+        .replace("APPS", &APPS.map(|app| APP.replace("NAME", app)).concat())
+        .replace("NAMES", &APPS.join(", "))
         .replace("UPSTREAM", &upstream.to_string())
         .replace("STATE", &dir.display().to_string())
         .replace("PROVIDERS", &(provider("old", old) + &provider("new", new)))
@@ -163,6 +176,13 @@ const PROVIDER: &str = "  NAME:
       verify: { audiences: [CLIENT], jwks_max_stale: 3d }
       claims: { subject: legacy_uid, name: name, groups: groups }
       authoritative: { claims: [legacy_uid] }
+";
+
+/// One of the applications: they are one program that is asked by three names.
+const APP: &str = "  NAME:
+    hosts: [NAME.localhost]
+    upstream: { url: \"http://UPSTREAM\" }
+    identity_headers: { X-Remote-User: \"{subject}\", X-Remote-Name: \"{name}\", X-Remote-Groups: \"{groups|sort|join:,}\" }
 ";
 
 /// What the product ships: nothing is set.
@@ -195,15 +215,11 @@ cohorts:
   testers: { group: { provider: old, any_of: [testers] } }
   machines: { client_id: [batch-1, batch-2, batch-3, batch-4, batch-5] }
 apps:
-  intranet:
-    hosts: [127.0.0.1]
-    upstream: { url: \"http://UPSTREAM\" }
-    identity_headers: { X-Remote-User: \"{subject}\", X-Remote-Name: \"{name}\", X-Remote-Groups: \"{groups|sort|join:,}\" }
-guardrails:
+APPSguardrails:
   standard: GUARDS
 rollouts:
-  intranet:
-    apps: [intranet]
+  drill:
+    apps: [NAMES]
     from: old
     to: new
     bucketing: { salt: drill }
@@ -228,7 +244,7 @@ rollouts:
           - { ramp: true, to: new }
         ramp:
           - { percent: 5, bake: 12m }
-          - { percent: 25, bake: 12m, min_units: 10 }
+          - { percent: 25, bake: 50m, min_units: 10 }
           - { percent: 50, bake: 12m, min_units: 20 }
           - { percent: 98, bake: 12m, min_units: 40 }
         promote: { when: auto }
