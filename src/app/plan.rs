@@ -1,5 +1,6 @@
 //! What another configuration would do to people before it runs: who would start elsewhere, and who would be refused.
 
+mod notes;
 mod side;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,7 @@ pub(super) async fn plan(
         revision: running.revision.to_string(),
         listed: wanted.people.len() as u64,
         problems: refused.into_iter().collect(),
+        notes: notes::all(&new, wanted.seen && process.store.is_shared()),
         ..allowed(running, &new)
     };
     if wanted.seen {
@@ -223,9 +225,11 @@ pub(crate) fn offline(wanted: &PlanRequest) -> Result<PlanView, String> {
         now: SystemClock.now(),
     };
     let note = "the bucket key does not exist yet: as many would move, but others";
+    let mut notes = notes::all(&new, false);
+    notes.extend((!known).then(|| note.to_owned()));
     let mut view = PlanView {
         listed: wanted.people.len() as u64,
-        notes: (!known).then(|| note.to_owned()).into_iter().collect(),
+        notes,
         ..allowed(&before, &new)
     };
     for case in listed.iter().map(Case::of) {

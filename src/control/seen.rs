@@ -20,8 +20,11 @@ use crate::rollout::Facts;
 use crate::rollout::Hearsay;
 use crate::rollout::Person;
 
-/// People that are kept in mind, each once for every application; whoever comes later is not asked about.
+/// People that are kept in mind, each once for every application. Whoever comes later takes the place of those who have not come
+/// for longest.
 const MAX_PEOPLE: usize = 10_000;
+/// So many places are made at once.
+const ROOM: usize = MAX_PEOPLE / 10;
 /// For so long, unless something else is said.
 const KEEP: Duration = Duration::from_hours(24);
 /// People that are counted between two looks, a few seconds apart.
@@ -156,7 +159,7 @@ impl Seen {
         let key = (facts.app.clone(), canonical.clone());
         if MAX_PEOPLE <= people.all.len() && !people.all.contains_key(&key) {
             people.full = Some(now);
-            return;
+            people.make_room();
         }
         let somebody = people.all.entry(key).or_insert_with(|| Somebody {
             app: facts.app.clone(),
@@ -258,6 +261,22 @@ fn set(text: &mut Box<str>, to: &str) {
 }
 
 impl People {
+    /// Forgets those who have not come for longest.
+    fn make_room(&mut self) {
+        let mut last: Vec<UnixTime> = self.all.values().map(|one| one.at).collect();
+        let place = ROOM.saturating_sub(1).min(last.len().saturating_sub(1));
+        if last.is_empty() {
+            return;
+        }
+        let (_, oldest, _) = last.select_nth_unstable(place);
+        let (oldest, mut left) = (*oldest, ROOM);
+        self.all.retain(|_, one| {
+            let goes = one.at <= oldest && 0 < left;
+            left -= usize::from(goes);
+            !goes
+        });
+    }
+
     fn comes(
         &mut self,
         facts: &Facts<'_>,
@@ -375,11 +394,16 @@ mod tests {
         let saw = |n, now| saw(&seen, n, CredentialClass::Session, "/", now);
         (0..MAX_PEOPLE).for_each(|n| saw(n, hour(0)));
         assert!(!seen.all(hour(1)).1);
+        saw(0, hour(1));
         saw(MAX_PEOPLE, hour(1));
         saw(0, hour(2));
         let (people, more) = seen.all(hour(3));
-        assert_eq!((people.len(), more), (MAX_PEOPLE, true));
-        assert_eq!(seen.all(hour(24)).0.len(), 1);
+        assert_eq!((people.len(), more), (MAX_PEOPLE + 1 - ROOM, true));
+        // Whoever came last is there, and nobody of those who came back was left out for them.
+        let (people, _) = seen.all(hour(24));
+        let mut last: Vec<_> = people.iter().map(|one| one.canonical.as_str()).collect();
+        last.sort_unstable();
+        assert_eq!(last, ["uid:0".to_owned(), format!("uid:{MAX_PEOPLE}")]);
         seen.sweep(hour(25));
         saw(MAX_PEOPLE, hour(25));
         let (people, more) = seen.all(hour(25));

@@ -211,7 +211,7 @@ mappings! {
         file: At<PathBuf>,
         /// Whether `change` must name who and why. Default `false`.
         require_change: At<bool>,
-        /// How many people a reload may send back to the old provider or newly refuse, of those let in within `retention.facts` (10000 of them are kept in mind, by each instance and until it ends: after a restart it knows nobody, so run `authferry plan` before one). More of them need `change.recall`. No more than this may start at the old provider again by a step forward of a rollout either (`ctl promote --recall` for once). Default `0`.
+        /// How many people a reload may send back to the old provider or newly refuse, of those let in within `retention.facts` (of them the last 10000, by each instance and until it ends: after a restart it knows nobody, so run `authferry plan` before one). More of them need `change.recall`. No more than this may start at the old provider again by a step forward of a rollout either (`ctl promote --recall` for once). Default `0`.
         max_recall: At<Whole>,
         /// Where every record goes as well. Default: nowhere. Not reloaded.
         mirror: List<At<MirrorWord>>,
