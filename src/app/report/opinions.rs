@@ -183,6 +183,9 @@ fn finding(kind: &SurfaceKind, access: Option<Access>) -> Option<&'static str> {
         (Ours::Admitted, Some(401), _) => {
             Some("we let somebody in, the application asks who it is")
         }
+        (Ours::Admitted, Some(403), _) => Some(
+            "we let somebody in, the application refuses them this: its own rule, or it takes them for somebody else",
+        ),
         (Ours::Anonymous, Some(200..=299), Some(Access::Optional)) => {
             Some("the application answers to nobody: a public path?")
         }
@@ -201,4 +204,62 @@ fn route<'a>(app: &App, kind: &'a SurfaceKind) -> (&'a str, Option<Access>) {
     let mut routes = app.routes.iter();
     let route = routes.find(|route| route.name() == name);
     (name, route.map(|route| route.access))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::CredentialClass;
+
+    #[test]
+    fn what_the_application_answers_itself_is_held_against_what_we_did() {
+        let kind = |ours, theirs, class| SurfaceKind {
+            app: AppId::new("crm"),
+            path: "/orders".into(),
+            route: Some("/*".into()),
+            class,
+            client: None,
+            ours,
+            theirs,
+        };
+        let session = Some(CredentialClass::Session);
+        for (ours, theirs, class, access, found) in [
+            (
+                Ours::Admitted,
+                Some(401),
+                session,
+                Access::Required,
+                "asks who",
+            ),
+            (
+                Ours::Admitted,
+                Some(403),
+                session,
+                Access::Required,
+                "refuses them",
+            ),
+            (Ours::Admitted, Some(200), session, Access::Required, ""),
+            (Ours::Admitted, Some(404), session, Access::Required, ""),
+            (
+                Ours::Anonymous,
+                Some(204),
+                None,
+                Access::Optional,
+                "a public path?",
+            ),
+            (Ours::Anonymous, Some(403), None, Access::Optional, ""),
+            (
+                Ours::Refused,
+                None,
+                None,
+                Access::Required,
+                "forgotten public path",
+            ),
+            (Ours::Refused, None, session, Access::Required, ""),
+        ] {
+            let told = finding(&kind(ours, theirs, class), Some(access)).unwrap_or("");
+            let good = told.contains(found) && told.is_empty() == found.is_empty();
+            assert!(good, "{ours:?} {theirs:?}: {told}");
+        }
+    }
 }
