@@ -55,53 +55,86 @@ pub(super) async fn met(
     process.away.end();
     renewed.map_err(|why| vec![why])?;
     let after = attempts(process, provider);
-    let (met, (logins, elsewhere)) = (own.met(), own.logins());
-    let all = (after.0 - before.0).max(0.0);
-    let without = (after.1 - before.1).max(0.0);
-    let mut seen = Vec::new();
-    let others = match upset {
-        Upset::Back => {
-            seen.push(format!(
-                "{elsewhere} sign-ins of the cohort began at {}",
-                course.from
-            ));
-            return if 0 < elsewhere { Ok(seen) } else { Err(seen) };
-        }
-        Upset::Slow(by) => {
-            seen.push(format!(
-                "{} requests and sign-ins of the cohort waited {} ms longer",
-                met + logins,
-                by.as_millis()
-            ));
-            without
-        }
-        Upset::Away(outage) => {
-            seen.push(format!(
-                "{met} requests of the cohort met the outage ({})",
-                outage.as_str()
-            ));
-            if 0 < logins {
-                seen.push(format!(
-                    "{logins} sign-ins met it, {elsewhere} of them began at the other provider"
-                ));
-            }
-            (without - (met + logins) as f64).max(0.0)
-        }
+    let counted = Counted {
+        met: own.met(),
+        logins: own.logins(),
+        all: (after.0 - before.0).max(0.0),
+        without: (after.1 - before.1).max(0.0),
     };
-    seen.push(format!(
-        "{others} of {all} attempts at {provider} had no answer besides"
-    ));
-    let stayed =
-        falls_back(settings, course, (provider, upset), span) && 0 < logins && elsewhere == 0;
-    if stayed {
-        seen.push(String::from(
-            "no sign-in began elsewhere, as `fallback` would have it",
+    let elsewhere = falls_back(settings, course, (provider, upset), span);
+    counted.judged((provider, &course.from), upset, elsewhere)
+}
+
+/// What was counted while people met it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    /// Requests of the cohort.
+    met: u64,
+    /// Sign-ins of the cohort, and how many of them began at the other provider.
+    logins: (u64, u64),
+    /// Attempts at the provider, of everybody.
+    all: f64,
+    /// Those of them that had no answer.
+    without: f64,
+}
+
+impl Counted {
+    /// Whether that is as it should be; with `falls_back` a sign-in has had the time to begin elsewhere.
+    fn judged(
+        self,
+        (provider, from): (&ProviderId, &ProviderId),
+        upset: Upset,
+        falls_back: bool,
+    ) -> Found {
+        let Self {
+            met,
+            logins: (logins, elsewhere),
+            all,
+            without,
+        } = self;
+        let mut seen = Vec::new();
+        let others = match upset {
+            Upset::Back => {
+                seen.push(format!(
+                    "{elsewhere} sign-ins of the cohort began at {from}"
+                ));
+                return if 0 < elsewhere { Ok(seen) } else { Err(seen) };
+            }
+            Upset::Slow(by) => {
+                seen.push(format!(
+                    "{} requests and sign-ins of the cohort waited {} ms longer",
+                    met + logins,
+                    by.as_millis()
+                ));
+                without
+            }
+            Upset::Away(outage) => {
+                seen.push(format!(
+                    "{met} requests of the cohort met the outage ({})",
+                    outage.as_str()
+                ));
+                if 0 < logins {
+                    seen.push(format!(
+                        "{logins} sign-ins met it, {elsewhere} of them began at the other provider"
+                    ));
+                }
+                (without - (met + logins) as f64).max(0.0)
+            }
+        };
+        seen.push(format!(
+            "{others} of {all} attempts at {provider} had no answer besides"
         ));
+        let stayed = falls_back && 0 < logins && elsewhere == 0;
+        if stayed {
+            seen.push(String::from(
+                "no sign-in began elsewhere, as `fallback` would have it",
+            ));
+        }
+        if met + logins == 0 || stayed || MOST_OTHERS * all.max(1.0) < others {
+            return Err(seen);
+        }
+        Ok(seen)
     }
-    if met + logins == 0 || stayed || MOST_OTHERS * all.max(1.0) < others {
-        return Err(seen);
-    }
-    Ok(seen)
 }
 
 /// Whether a sign-in would begin elsewhere before such an outage is over.
@@ -144,4 +177,94 @@ fn attempts(process: &Process, provider: &ProviderId) -> (f64, f64) {
         let total = one.success + one.rejected + one.unavailable;
         (all + total, away + one.unavailable)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::config::Source;
+    use crate::config::System;
+    use crate::identity::Outage;
+
+    /// What a drill of an outage comes to: whether it passed, and its words.
+    fn judged(counted: Counted, falls_back: bool) -> (bool, String) {
+        let (old, new) = (ProviderId::new("old"), ProviderId::new("new"));
+        let found = counted.judged((&new, &old), Upset::Away(Outage::Connect), falls_back);
+        let passed = found.is_ok();
+        (passed, found.unwrap_or_else(|seen| seen).join("; "))
+    }
+
+    #[test]
+    fn an_outage_is_met_by_sign_ins_that_begin_elsewhere_where_a_fallback_says_so() {
+        let counted = |logins| Counted {
+            met: 3,
+            logins,
+            all: 500.0,
+            without: 3.0,
+        };
+        let (passed, said) = judged(counted((4, 2)), true);
+        assert!(
+            passed && said.contains("4 sign-ins met it, 2 of them"),
+            "{said}"
+        );
+        let (passed, said) = judged(counted((4, 0)), true);
+        assert!(
+            !passed && said.contains("as `fallback` would have it"),
+            "{said}"
+        );
+        // Without a fallback nobody is to begin elsewhere, and where nobody signed in nobody could.
+        assert!(judged(counted((4, 0)), false).0);
+        assert!(judged(counted((0, 0)), true).0);
+    }
+
+    #[test]
+    fn an_outage_that_nobody_met_or_that_others_met_as_well_is_no_exercise() {
+        assert!(!judged(Counted::default(), false).0);
+        let counted = |without| Counted {
+            met: 3,
+            all: 500.0,
+            without,
+            ..Counted::default()
+        };
+        for (without, passes) in [(3.0, true), (8.0, true), (9.0, false)] {
+            let (passed, said) = judged(counted(without), false);
+            assert_eq!(passed, passes, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_counts_for_its_provider_its_outages_and_after_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("authferry.yaml");
+        let text = r#"
+version: 1
+providers:
+  old: { oidc: { issuer: "https://old.corp.example", client: { id: a, secret: { file: secret } }, verify: { audiences: [app] } } }
+  new: { oidc: { issuer: "https://new.corp.example", client: { id: a, secret: { file: secret } }, verify: { audiences: [app] } } }
+apps: { crm: { hosts: [app.test], upstream: { url: "http://127.0.0.1:9" } } }
+fallback:
+  crm: { from: new, to: old, when: [connect], require: { provider_down_for: 10s } }
+rollout: { from: old, to: new, bucketing: { salt: test }, assign: [{ percent: 10, to: new }] }
+"#;
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(directory.path().join("secret"), "secret").unwrap();
+        let source = Source::read(&path, Arc::new(System)).unwrap();
+        let compiled = config::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let settings = compiled.draft.ensure().unwrap().0;
+        let course = settings.courses.first().unwrap();
+        let second = Duration::from_secs(1);
+        for (provider, upset, span, falls) in [
+            ("new", Upset::Away(Outage::Connect), 21 * second, true),
+            ("new", Upset::Away(Outage::Connect), 20 * second, false),
+            ("new", Upset::Away(Outage::Timeout), 21 * second, false),
+            ("new", Upset::Slow(second), 21 * second, false),
+            ("old", Upset::Away(Outage::Connect), 21 * second, false),
+        ] {
+            let of = (&ProviderId::new(provider), upset);
+            assert_eq!(falls_back(&settings, course, of, span), falls, "{of:?}");
+        }
+    }
 }
