@@ -269,6 +269,28 @@ fn every_metric_is_on_the_dashboard() {
     assert_eq!(missing, Vec::<&str>::new());
 }
 
+/// A rule that nobody asks could say anything.
+#[test]
+fn every_recorded_series_is_asked_by_an_alert_or_by_a_test() {
+    let mut asked = String::new();
+    for rule in rules().iter().filter(|rule| rule.get("alert").is_some()) {
+        asked.push_str(text(rule, "expr"));
+    }
+    for test in rows(&yaml("alerts.test.yaml"), "tests") {
+        for check in rows(test, "promql_expr_test") {
+            asked.push_str(text(check, "expr"));
+            assert!(!rows(check, "exp_samples").is_empty(), "{check}");
+        }
+    }
+    let recorded = recorded();
+    assert!(10 < recorded.len(), "{recorded:?}");
+    let idle: Vec<_> = recorded
+        .iter()
+        .filter(|name| !asked.contains(*name))
+        .collect();
+    assert_eq!(idle, Vec::<&String>::new());
+}
+
 #[test]
 fn every_alert_has_a_runbook_a_severity_and_both_kinds_of_test() {
     let pages = runbooks();
