@@ -1,5 +1,8 @@
 //! A rollout that a controller drives, and the ledger that tells of it, in the real program.
 
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
@@ -268,6 +271,47 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// What stands elsewhere shows what is missing here: every record on standard output, and the head for whoever keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_is_mirrored_and_its_head_is_served() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let audit = "audit: { require_change: true, mirror: [stdout] }";
+    let text = staged(&old, &new, &upstream).replace("audit: { require_change: true }", audit);
+    let proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let dir = proxy.dir().to_owned();
+    for step in ["ramp/0.01", "ramp/100"] {
+        if step == "ramp/0.01" {
+            good(&dir, &["ctl", "start", "--reason", "a"]);
+        }
+        good(&dir, &["ctl", "set-stage", step, "--reason", "b"]);
+        let last = records(&dir).pop().unwrap();
+        let mut socket = UnixStream::connect(dir.join("state/admin.sock")).unwrap();
+        let asks =
+            "GET /admin/v1/log/head HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        socket.write_all(asks.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let head: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&head["seq"], &head["hash"]), (&last["seq"], &last["hash"]));
+    }
+    // The record of the start stood there before it was ready.
+    let written = std::fs::read_to_string(dir.join("state/decisions.jsonl")).unwrap();
+    let orders: Vec<_> = written
+        .lines()
+        .filter(|line| line.contains("\"decision\""))
+        .collect();
+    assert_eq!(orders.len(), 3, "{written}");
+    until(async || {
+        let mirrored = std::fs::read_to_string(dir.join("stdout.log")).unwrap();
+        orders
+            .iter()
+            .all(|order| mirrored.lines().any(|line| line == *order))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -203,8 +204,13 @@ fn spawn(dir: &Path, config: &Path) -> (Child, SocketAddr, SocketAddr) {
             ),
         }
     };
-    // Whatever is written later is read and dropped, so that the program never waits for its reader.
-    thread::spawn(move || for _line in receive {});
+    // Whatever is written later is kept beside it, so that the program never waits for its reader.
+    let mut kept = std::fs::File::create(dir.join("stdout.log")).unwrap();
+    thread::spawn(move || {
+        for line in receive {
+            drop(writeln!(kept, "{line}"));
+        }
+    });
     let address = |key: &str| {
         ready
             .split(' ')
