@@ -18,7 +18,7 @@ pub(super) struct Sampled(Mutex<HashMap<AppId, (UnixTime, Counts)>>);
 
 impl Sampled {
     /// Adds to what was found since a step began how many were asked about in it, and how many could not be: at this
-    /// instance, and since it has run.
+    /// instance, and since it has run. Whoever leads judges by its own.
     pub(super) fn count(
         &self,
         looked: &mut Looked,

@@ -27,7 +27,7 @@ mappings! {
         compare: List<At<String>>,
         /// How long nobody is asked again about a person and a kind of credential. From `1s` to `30d`. Default `6h`.
         per_subject: At<Span>,
-        /// What it may cost the other side. What waits longer than 5 s is dropped.
+        /// What it may cost the other side, by each instance. What waits longer than 5 s is dropped.
         budget: RawShadowBudget,
         /// When the other side is left alone.
         breaker: RawShadowBreaker,
