@@ -41,7 +41,7 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
         ),
         (
             "stays",
-            "of a pseudonym that has moved: since when, its classes of assurance there, whether its password was changed since",
+            "of a pseudonym that has moved: since when, its classes of assurance there, whether its password was changed since, whether it lets others act for it",
             format!(
                 "{} after the last login that said more",
                 span(retention.pins)

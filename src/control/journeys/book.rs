@@ -148,10 +148,7 @@ mod by_number {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mark, D::Error> {
-        Ok(Mark {
-            number: u64::deserialize(from)?,
-            ..Mark::default()
-        })
+        u64::deserialize(from).map(Mark::of)
     }
 }
 

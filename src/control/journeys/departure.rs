@@ -72,6 +72,14 @@ impl Departure {
 }
 
 impl Mark {
+    /// As a row holds it: whoever reads it there has not begun it.
+    pub(super) fn of(number: u64) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+
     /// Another request of a browser that is under way already: both are one departure. `None`: the first one was told, or is
     /// about to take back what it took, and may not any more.
     pub(super) fn joined(&mut self) -> Departure {
@@ -102,10 +110,7 @@ impl Journeys {
             rollout: traveller.plan.id.clone(),
             device,
             now: traveller.now,
-            mark: Mark {
-                number: u64::from_be_bytes(number).max(1),
-                ..Mark::default()
-            },
+            mark: Mark::of(u64::from_be_bytes(number).max(1)),
         })));
         if self.ways.is_none() {
             // Nothing is waited for.

@@ -32,7 +32,7 @@ use crate::demo::provider::Look;
 use crate::demo::serve;
 
 /// The applications that move together. The bound of the first sign-ins in a step is one for each.
-pub(super) const APPS: [&str; 3] = ["crm", "intranet", "wiki"];
+pub(super) static APPS: [&str; 3] = ["crm", "intranet", "wiki"];
 
 /// By what name an application is asked for: such names stay on this machine (RFC 6761 §6.3).
 pub(super) fn host_of(app: &str, proxy: SocketAddr) -> String {
