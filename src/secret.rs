@@ -30,6 +30,15 @@ impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
     }
 }
 
+/// In time that depends on the lengths only: for settings that are compared with those of before.
+impl<T: Zeroize + AsRef<[u8]>> PartialEq for Secret<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.0.as_ref())
+    }
+}
+
+impl<T: Zeroize + AsRef<[u8]>> Eq for Secret<T> {}
+
 impl<T: Zeroize> Drop for Secret<T> {
     fn drop(&mut self) {
         self.0.zeroize();
@@ -61,5 +70,8 @@ mod tests {
         assert!(secret.matches(b"abc"));
         assert!(!secret.matches(b"abd"));
         assert!(!secret.matches(b"ab"));
+        for (other, same) in [("abc", true), ("abd", false), ("ab", false)] {
+            assert_eq!(secret == Secret::new(String::from(other)), same);
+        }
     }
 }

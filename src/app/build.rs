@@ -40,6 +40,15 @@ use crate::proxy::settings::Upstream;
 use crate::rollout::AppId;
 use crate::telemetry::metrics::Names;
 
+/// What the next build takes over, where it did not change.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    /// Providers, with their connections, keys and breakers.
+    pub(super) providers: Arc<Providers>,
+    /// Exchanges, with what they keep.
+    exchanges: Arc<Exchanges>,
+}
+
 /// Builds a snapshot. Nothing of it waits for a provider.
 ///
 /// # Errors
@@ -48,9 +57,10 @@ use crate::telemetry::metrics::Names;
 pub(super) fn snapshot(
     process: &Process,
     settings: &Settings,
-    before: (Option<&Providers>, Option<&Snapshot>),
+    before: Option<(&Built, &Snapshot)>,
     generation: u64,
-) -> Result<(Snapshot, Arc<Providers>), String> {
+) -> Result<(Snapshot, Built), String> {
+    let (built, before) = before.unzip();
     let deps = providers::Deps {
         clock: Arc::clone(&process.clock),
         entropy: Arc::clone(&process.entropy),
@@ -58,12 +68,14 @@ pub(super) fn snapshot(
         background: process.background.clone(),
         state_dir: settings.state_dir.clone(),
     };
-    let built = providers::build(&settings.providers, before.0, &deps)
+    let live = built.map(|built| &*built.providers);
+    let providers = providers::build(&settings.providers, live, &deps)
         .map_err(|problems| problems.to_string())?;
-    let providers = Arc::new(built);
+    let providers = Arc::new(providers);
     let exchanges = Exchanges::build(
         &settings.exchanges,
         &providers,
+        built.map(|built| &*built.exchanges),
         &exchange::Deps {
             clock: Arc::clone(&process.clock),
             entropy: Arc::clone(&process.entropy),
@@ -159,7 +171,6 @@ pub(super) fn snapshot(
         steering: Steering::of(settings.cohorts.values()).map(Arc::new),
         own_cookies: Arc::new(CookieNames::new([], OWN_COOKIES)),
         before: before
-            .1
             .map(|snapshot| targets(snapshot).cloned().collect())
             .unwrap_or_default(),
     };
@@ -188,7 +199,14 @@ pub(super) fn snapshot(
         gate: Gate::new(gate),
         apps,
     };
-    Ok((snapshot, providers))
+    let exchanges = Arc::new(exchanges);
+    Ok((
+        snapshot,
+        Built {
+            providers,
+            exchanges,
+        },
+    ))
 }
 
 /// Our cookies begin like this, on TLS and on plain loopback listeners.

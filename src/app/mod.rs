@@ -161,8 +161,7 @@ impl Running {
         reshuffle::check_start(&read.settings.state_dir, &read.settings)
             .map_err(StartError::Build)?;
         let settings = read.settings.clone();
-        let built =
-            build::snapshot(&process, &settings, (None, None), 1).map_err(StartError::Build)?;
+        let built = build::snapshot(&process, &settings, None, 1).map_err(StartError::Build)?;
         let reloader = Reloader::start(
             Arc::clone(&process),
             options.config,

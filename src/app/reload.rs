@@ -19,6 +19,7 @@ use crate::admin::ReloadAnswer;
 use crate::admin::ReloadOutcome;
 use crate::app::aftermath;
 use crate::app::build;
+use crate::app::build::Built;
 use crate::app::catalog::expiring;
 use crate::app::life::longest_life;
 use crate::app::plan;
@@ -47,7 +48,7 @@ pub(super) struct Read {
 }
 
 /// Settings with what was built of them, and its generation.
-type Prepared = (Settings, Snapshot, Arc<Providers>, u64);
+type Prepared = (Settings, Snapshot, Built, u64);
 
 /// Reads and checks a configuration file; every problem, in words.
 pub(super) fn read(path: &Path, environment: &Arc<dyn Environment>) -> Result<Read, String> {
@@ -92,8 +93,8 @@ pub(super) struct Reloader {
 pub(super) struct State {
     pub(super) settings: Arc<Settings>,
     generation: u64,
-    /// The live providers, for the next build.
-    built: Arc<Providers>,
+    /// What lives, for the next build.
+    built: Built,
     /// What was wrong with the last file, if it was refused.
     refused: Option<String>,
     pub(super) files: BTreeSet<PathBuf>,
@@ -105,7 +106,7 @@ impl Reloader {
         process: Arc<Process>,
         path: PathBuf,
         read: Read,
-        (snapshot, built): (Snapshot, Arc<Providers>),
+        (snapshot, built): (Snapshot, Built),
         certificates: Vec<Arc<Certificates>>,
     ) -> Arc<Self> {
         let Read {
@@ -158,7 +159,7 @@ impl Reloader {
 
     /// The live providers.
     pub(super) fn providers(&self) -> Arc<Providers> {
-        Arc::clone(&self.state().built)
+        Arc::clone(&self.state().built.providers)
     }
 
     /// What was wrong with the last file, if it was refused.
@@ -265,7 +266,7 @@ impl Reloader {
             return Err(why.to_owned());
         }
         let (generation, running) = (state.generation + 1, self.snapshots.load());
-        let before = (Some(&*state.built), Some(&**running));
+        let before = Some((&state.built, &**running));
         let (snapshot, built) = build::snapshot(&self.process, &settings, before, generation)?;
         // First the record, then the change: without the one there is not the other.
         let ledger = &self.process.ledger;
@@ -295,7 +296,7 @@ impl Reloader {
         let (snapshot, built) = build::snapshot(
             &self.process,
             &settings,
-            (Some(&*state.built), Some(&**running)),
+            Some((&state.built, &**running)),
             generation,
         )?;
         self.process.metrics.rollouts(&settings.rollouts);

@@ -1,4 +1,5 @@
-//! Exchanges from settings: one set per snapshot, so that nothing of an earlier configuration is handed on.
+//! Exchanges from settings: one set per snapshot. Of the one before, what is kept is taken over where it was made by the very
+//! same, so that nothing of an earlier configuration is handed on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::exchange::Exchange;
+use crate::exchange::basis::Basis;
 use crate::exchange::kept::Kept;
 use crate::exchange::mint::Minter;
 use crate::exchange::ours::Registrations;
@@ -34,14 +36,16 @@ pub(crate) struct Deps {
 }
 
 /// All exchanges of a snapshot, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exchanges {
     all: HashMap<Box<str>, Arc<Exchange>>,
     ours: Registrations,
+    /// Whoever sees a digest of a credential learns nothing. One for the process, or nothing that is kept would be found again.
+    key: hmac::Key,
 }
 
 impl Exchanges {
-    /// Builds them; nobody is asked.
+    /// Builds them; nobody is asked. One of `before` that is as it was hands on its results, with the questions under way.
     ///
     /// # Errors
     ///
@@ -49,10 +53,10 @@ impl Exchanges {
     pub(crate) fn build(
         all: &[Settings],
         providers: &Providers,
+        before: Option<&Self>,
         deps: &Deps,
     ) -> Result<Self, String> {
-        let mut key = [0; 32];
-        deps.entropy.fill(&mut key);
+        let key = before.map_or_else(|| fresh_key(deps), |before| before.key.clone());
         let ways = all.iter().map(|settings| {
             way(settings, providers).map_err(|cause| format!("exchange.{}: {cause}", settings.name))
         });
@@ -60,12 +64,17 @@ impl Exchanges {
         let ours = Registrations::of(&ways);
         let one = |(settings, way): (&Settings, Way)| {
             let target = settings.yields.as_ref().and_then(|id| providers.named(id));
+            let comes_back = way
+                .mints_as()
+                .is_none_or(|issuer| is_owned(providers, issuer));
+            let basis = Basis::of(settings, providers, comes_back);
+            let same = before
+                .and_then(|before| before.named(&settings.name))
+                .filter(|before| before.basis == basis);
             let exchange = Exchange {
                 name: settings.name.clone(),
                 yields: settings.yields.clone(),
-                comes_back: way
-                    .mints_as()
-                    .is_none_or(|issuer| is_owned(providers, issuer)),
+                comes_back,
                 own_pass: settings.own_pass,
                 binding: settings.binding,
                 longer_life: settings.longer_life,
@@ -82,8 +91,12 @@ impl Exchanges {
                     | settings::Way::TokenExchange(_)
                     | settings::Way::Assertion(..) => target.map(|target| target.epoch().clone()),
                 },
-                kept: Kept::new(deps.background.clone(), Arc::clone(&deps.clock)),
-                key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+                kept: match same {
+                    Some(before) => before.kept.clone(),
+                    None => Kept::new(deps.background.clone(), Arc::clone(&deps.clock)),
+                },
+                basis,
+                key: key.clone(),
                 deps: deps.clone(),
             };
             (settings.name.clone(), Arc::new(exchange))
@@ -91,6 +104,7 @@ impl Exchanges {
         Ok(Self {
             all: all.iter().zip(ways).map(one).collect(),
             ours: ours.clone(),
+            key: key.clone(),
         })
     }
 
@@ -108,6 +122,12 @@ impl Exchanges {
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Exchange>> {
         self.all.get(name)
     }
+}
+
+fn fresh_key(deps: &Deps) -> hmac::Key {
+    let mut key = [0; 32];
+    deps.entropy.fill(&mut key);
+    hmac::Key::new(hmac::HMAC_SHA256, &key)
 }
 
 /// Whether a provider here takes tokens of an issuer.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::clock::UnixTime;
+use crate::exchange::AskedBy;
 use crate::exchange::Token;
 use crate::identity::CanonicalSubject;
 use crate::identity::CredentialClass;
@@ -40,7 +41,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How soon somebody who has a copy looks whether the renewal has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Everything that a result depends on, beside the settings of its exchange and the snapshot that it belongs to.
+/// For how many questions somebody waits: one that was under way may have been asked for another bound.
+const QUESTIONS: usize = 2;
+
+/// Everything that a result depends on, beside what its exchange is built of, and how long it may live.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct Key {
     pub(super) credential: [u8; 32],
@@ -51,12 +55,36 @@ pub(super) struct Key {
     pub(super) scopes: Box<[Box<str>]>,
     /// All else that is known of the person: a credential whose bytes stay may come to say more, or less.
     pub(super) person: [u8; 32],
-    /// The client of ours that asked.
-    pub(super) asked_by: Option<Box<str>>,
+    /// The client of ours that asked, with its names: results may say them.
+    pub(super) asked_by: Option<Arc<AskedBy>>,
     pub(super) owner_epoch: u64,
     pub(super) target_epoch: u64,
     /// When a result for a client must end; `None`: it is for an upstream, and asked for with the usual scopes.
     pub(super) for_client: Option<UnixTime>,
+}
+
+/// How long a result may live. Another application may say less of the same credential, and so may the next configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// When the credential ends here.
+    pub(super) ends: UnixTime,
+    /// Until when what a provider gives may live by itself; `None`: whoever asked looks at it.
+    pub(super) lives_until: Option<UnixTime>,
+}
+
+impl Bounds {
+    /// Whether somebody may be given it who comes with these.
+    fn allow(&self, token: &Token) -> bool {
+        let own = token.own_end;
+        let within = |most: UnixTime| own == UnixTime::NEVER || own <= most;
+        // What we mint ends with the credential, for whoever has it.
+        self.lives_until.is_none_or(within) && (!token.minted || own <= self.ends)
+    }
+
+    fn cut(&self, mut token: Token) -> Token {
+        token.ends = token.ends.min(self.ends);
+        token
+    }
 }
 
 /// How a question was answered: the label `outcome` of `authferry_exchanges_total`, where it was answered well.
@@ -109,7 +137,8 @@ impl Entry {
     }
 }
 
-/// The results of one exchange.
+/// The results of one exchange. A copy has the same.
+#[derive(Clone)]
 pub(crate) struct Kept {
     shared: Arc<Shared>,
     background: Handle,
@@ -139,6 +168,7 @@ impl Kept {
         &self,
         key: Key,
         over: Option<&Secret<String>>,
+        bounds: Bounds,
         now: UnixTime,
         work: W,
     ) -> (Outcome, Answer)
@@ -150,52 +180,65 @@ impl Kept {
             // Only that one: another request may have fetched the next already.
             self.shared.entries.remove_if(&key, |kept| kept.is(over));
         }
+        let mut work = Some(work);
         match self.shared.entries.get(&key) {
-            Some(Entry::Token { token, quiet }) if now < token.ends => {
+            Some(Entry::Token { token, quiet }) if now < token.ends && bounds.allow(&token) => {
                 if now < token.renew {
-                    return (Outcome::Kept, Ok(token));
+                    return (Outcome::Kept, Ok(bounds.cut(token)));
                 }
                 if quiet <= now {
                     // Whoever comes meanwhile has the token; nobody waits.
-                    drop(self.fly(key, work));
+                    drop(self.fly(&key, &mut work));
                 }
-                return (Outcome::Renewing, Ok(token));
+                return (Outcome::Renewing, Ok(bounds.cut(token)));
             }
             Some(Entry::Refused { refusal, until }) if now < until => {
                 return (Outcome::Kept, Err(refusal.into()));
             }
             Some(Entry::Token { .. } | Entry::Refused { .. }) | None => {}
         }
-        let Some(mut answer) = self.fly(key, work) else {
-            return (Outcome::Made, Err(Outage::Shed.into()));
-        };
-        let answer = match answer.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone(),
-            // The question broke off.
-            Err(_closed) => None,
-        };
-        (Outcome::Made, answer.unwrap_or(Err(Outage::Shed.into())))
+        for _ in 0..QUESTIONS {
+            let Some(mut answer) = self.fly(&key, &mut work) else {
+                break;
+            };
+            let answer = match answer.wait_for(Option::is_some).await {
+                Ok(answer) => answer.clone(),
+                // The question broke off.
+                Err(_closed) => None,
+            };
+            match answer {
+                Some(Ok(token)) if bounds.allow(&token) => {
+                    return (Outcome::Made, Ok(bounds.cut(token)));
+                }
+                // Somebody else's, who may have it for longer.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return (Outcome::Made, Err(error)),
+                None => break,
+            }
+        }
+        (Outcome::Made, Err(Outage::Shed.into()))
     }
 
     /// The question under way for a key, or a new one. It goes on when the one who asked is gone.
-    fn fly<W, F>(&self, key: Key, work: W) -> Option<watch::Receiver<Option<Answer>>>
+    fn fly<W, F>(&self, key: &Key, work: &mut Option<W>) -> Option<watch::Receiver<Option<Answer>>>
     where
         W: FnOnce() -> F + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let mut flights = lock(&self.shared.flights);
-        if let Some(flight) = flights.get(&key) {
+        if let Some(flight) = flights.get(key) {
             return Some(flight.clone());
         }
         if MAX_FLIGHTS <= flights.len() {
             return None;
         }
+        let work = work.take()?;
         let (sender, receiver) = watch::channel(None);
         flights.insert(key.clone(), receiver.clone());
         drop(flights);
         let landing = Landing {
             shared: Arc::clone(&self.shared),
-            key,
+            key: key.clone(),
         };
         self.background.spawn(async move {
             let answer = work().await;
@@ -295,6 +338,19 @@ mod tests {
         }
     }
 
+    fn asked_by(id: &str, issuer: &str, there: Option<&str>) -> Arc<AskedBy> {
+        Arc::new(AskedBy {
+            id: id.into(),
+            issuer: issuer.into(),
+            there: there.map(Box::from),
+        })
+    }
+
+    const BOUNDS: Bounds = Bounds {
+        ends: UnixTime::NEVER,
+        lives_until: None,
+    };
+
     fn token(text: &'static str) -> Token {
         Token {
             value: HeaderValue::from_static(text),
@@ -328,13 +384,25 @@ mod tests {
         }
 
         async fn get(&self, key: Key, answer: Answer) -> (Outcome, Result<String, ProviderError>) {
+            self.within(BOUNDS, key, answer).await
+        }
+
+        async fn within(
+            &self,
+            bounds: Bounds,
+            key: Key,
+            answer: Answer,
+        ) -> (Outcome, Result<String, ProviderError>) {
             let asked = Arc::clone(&self.asked);
             let work = move || async move {
                 asked.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 answer
             };
-            let (outcome, answer) = self.kept.get(key, None, self.clock.now(), work).await;
+            let (outcome, answer) = self
+                .kept
+                .get(key, None, bounds, self.clock.now(), work)
+                .await;
             (
                 outcome,
                 answer.map(|t| t.value.to_str().unwrap().to_owned()),
@@ -382,7 +450,10 @@ mod tests {
         for (fresh, outcome) in [("2", Outcome::Made), ("3", Outcome::Kept)] {
             let work = move || async move { Ok(token(fresh)) };
             let now = world.clock.now();
-            let (how, answer) = world.kept.get(key("a"), Some(&over), now, work).await;
+            let (how, answer) = world
+                .kept
+                .get(key("a"), Some(&over), BOUNDS, now, work)
+                .await;
             let value = answer.unwrap().token;
             assert_eq!((how, value.expose().as_str()), (outcome, "2"));
         }
@@ -414,7 +485,15 @@ mod tests {
                 ..first.clone()
             },
             Key {
-                asked_by: Some("batch".into()),
+                asked_by: Some(asked_by("batch", "https://ferry.test", None)),
+                ..first.clone()
+            },
+            Key {
+                asked_by: Some(asked_by("batch", "https://other.test", None)),
+                ..first.clone()
+            },
+            Key {
+                asked_by: Some(asked_by("batch", "https://ferry.test", Some("nightly"))),
                 ..first.clone()
             },
             Key {
@@ -448,6 +527,50 @@ mod tests {
             assert_eq!(world.get(other, Ok(token("2"))).await.0, Outcome::Made);
         }
         assert_eq!(world.asked(), count + 1);
+    }
+
+    /// The same credential ends earlier for one application, or after a reload, than for another one.
+    #[tokio::test]
+    async fn a_result_that_may_live_longer_than_the_credential_now_may_is_not_handed_on() {
+        let world = World::new();
+        let minted = |text, end| {
+            Ok(Token {
+                minted: true,
+                own_end: at(end),
+                ends: at(end),
+                ..token(text)
+            })
+        };
+        let until = |end| Bounds {
+            ends: at(end),
+            ..BOUNDS
+        };
+        // While one is asked for: whoever waits with it has less time.
+        let (a, b) = tokio::join!(
+            world.within(until(100), key("a"), minted("1", 100)),
+            world.within(until(50), key("a"), minted("2", 50)),
+        );
+        assert_eq!(a, (Outcome::Made, Ok("1".into())));
+        assert_eq!(b, (Outcome::Made, Ok("2".into())));
+        let again = world.within(until(50), key("a"), minted("3", 50)).await;
+        assert_eq!(again, (Outcome::Kept, Ok("2".into())));
+        let again = world.within(until(40), key("a"), minted("4", 40)).await;
+        assert_eq!(again, (Outcome::Made, Ok("4".into())));
+
+        // A provider's may live longer than it is used, if no longer than the presented token and a little.
+        world.get(key("b"), Ok(token("1"))).await.1.unwrap();
+        let now = world.clock.now();
+        let work = || async { down() };
+        let kept = world.kept.get(key("b"), None, until(30), now, work).await;
+        assert_eq!(kept.1.map(|token| token.ends), Ok(at(30)));
+        for (end, outcome) in [(100, Outcome::Kept), (99, Outcome::Made)] {
+            let bounds = Bounds {
+                lives_until: Some(at(end)),
+                ..BOUNDS
+            };
+            let (how, _) = world.within(bounds, key("b"), down()).await;
+            assert_eq!(how, outcome, "{end}");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! It must only be given somebody whom the gate has vouched for. It must never hand on more than was presented: no wider
 //! scope, no longer life, no other person, no lost delegation; and never the presented token itself.
 
+mod basis;
 mod build;
 mod disk;
 mod kept;
@@ -48,6 +49,8 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::clock::UnixTime;
+use crate::exchange::basis::Basis;
+use crate::exchange::kept::Bounds;
 use crate::exchange::kept::Kept;
 use crate::exchange::kept::Key;
 pub(crate) use crate::exchange::settings::Binding;
@@ -87,6 +90,8 @@ pub(crate) struct Exchange {
     /// What results of the target rest on.
     target: Option<Epoch>,
     kept: Kept,
+    /// What they were made by.
+    basis: Basis,
     /// Whoever sees a digest of a credential learns nothing.
     key: hmac::Key,
     deps: Deps,
@@ -127,7 +132,7 @@ pub(crate) struct Subject {
 }
 
 /// A client of our token endpoint: whoever exchanges there (RFC 8693 §2.1).
-#[derive(Debug)]
+#[derive(Debug, Eq, Hash, PartialEq)]
 pub(crate) struct AskedBy {
     /// What it is called here.
     pub(crate) id: Box<str>,
@@ -286,13 +291,18 @@ impl Exchange {
             provider: subject.identity.provider.clone(),
             scopes: subject.identity.scopes.clone(),
             person: self.person(&subject),
-            asked_by: subject.asked_by.as_ref().map(|by| by.id.clone()),
+            asked_by: subject.asked_by.clone(),
             owner_epoch: subject.epoch,
             target_epoch: self.target.as_ref().map_or(0, Epoch::current),
             for_client: subject.narrowed.then_some(subject.ends),
         };
         let exchange = Arc::clone(self);
         let over = subject.over.clone();
+        let longer_life = || self.longer_life(&subject.identity, subject.made);
+        let bounds = Bounds {
+            ends: subject.ends,
+            lives_until: subject.outlived.map(|end| end + longer_life()),
+        };
         let work = move || async move {
             let now = exchange.deps.clock.now();
             let made = exchange.make(&subject, now).await;
@@ -301,7 +311,7 @@ impl Exchange {
             }
             made
         };
-        self.kept.get(key, over.as_ref(), now, work).await
+        self.kept.get(key, over.as_ref(), bounds, now, work).await
     }
 
     /// What the provider says of somebody whom another one has vouched for: the proof that it knows the account, and how long

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 use crate::token::Algorithm;
 
 /// One way to turn a credential into a token.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Settings {
     /// Its name.
     pub(crate) name: Box<str>,
@@ -46,7 +46,7 @@ pub(crate) enum Binding {
 }
 
 /// What a result may do: never more than the credential.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ScopeRules {
     /// What is asked for, as far as the credential has it; empty: all that the credential has.
     pub(crate) grants: Vec<Box<str>>,
@@ -57,7 +57,7 @@ pub(crate) struct ScopeRules {
 }
 
 /// How a token comes about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Way {
     /// RFC 8693 at a provider.
     TokenExchange(Remote),
@@ -68,7 +68,7 @@ pub(crate) enum Way {
 }
 
 /// A token endpoint, and what is asked for there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Remote {
     /// The provider.
     pub(crate) provider: ProviderId,
@@ -87,7 +87,7 @@ pub(crate) struct Remote {
 }
 
 /// The assertion that we sign for a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Assertion {
     /// `iss`.
     pub(crate) issuer: Box<str>,
@@ -102,7 +102,7 @@ pub(crate) struct Assertion {
 }
 
 /// A token that we mint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mint {
     /// `iss`.
     pub(crate) issuer: Box<str>,
@@ -132,7 +132,7 @@ impl Mint {
 }
 
 /// How a minted token is written and signed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Format {
     /// A JWT with this `typ`, by a key of the ring, or this one in PEM.
     Jwt(Box<str>, Option<Secret<String>>),
@@ -160,7 +160,7 @@ pub(crate) struct Ring {
 }
 
 /// Keys of a token of a PKCS#11 module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Module {
     /// Its library.
     pub(crate) library: PathBuf,
@@ -171,23 +171,6 @@ pub(crate) struct Module {
     /// The labels of the keys: the first signs, all are published.
     pub(crate) keys: Vec<Box<str>>,
 }
-
-impl PartialEq for Module {
-    fn eq(&self, other: &Self) -> bool {
-        let Self {
-            library,
-            token,
-            pin,
-            keys,
-        } = self;
-        *library == other.library
-            && *token == other.token
-            && *keys == other.keys
-            && pin.matches(other.pin.expose().as_bytes())
-    }
-}
-
-impl Eq for Module {}
 
 impl Default for Ring {
     fn default() -> Self {

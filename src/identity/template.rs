@@ -6,12 +6,12 @@
 use crate::identity::ClaimPath;
 
 /// A compiled header template such as `CORP\{subject}` or `{groups|sort|join:,}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Template {
     pub(super) segments: Vec<Segment>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Segment {
     /// Printable ASCII.
     Literal(Box<str>),
@@ -19,7 +19,7 @@ pub(super) enum Segment {
 }
 
 /// One `{…}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Field {
     /// Where its value stands.
     pub(super) path: ClaimPath,

@@ -163,6 +163,11 @@ impl Epoch {
         self.0.load(Ordering::Acquire)
     }
 
+    /// Whether it is that of the same provider, as it was built once.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Voids every verdict made before.
     pub(crate) fn raise(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);

@@ -43,22 +43,28 @@ struct Stage {
 }
 
 async fn stage() -> Stage {
+    stage_with("").await.0
+}
+
+/// With more in the file, and the file itself.
+async fn stage_with(more: &str) -> (Stage, String) {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let yaml = two_providers(&old, &new, &upstream, 50).replace(
         "    public_paths: [/public/*]\n",
         "    exchange: { other_arm: [to-new, to-old] }\n    routes:\n      - { path: /new/*, exchange: to-new }\n      - { path: /lax/*, exchange: lax }\n      - { path: /old/*, exchange: to-old }\n      - { path: /ours/*, exchange: ours }\n      - { path: /words/*, exchange: words }\n      - { path: /* }\n",
     );
-    let yaml = format!("{yaml}{EXCHANGES}");
+    let yaml = format!("{yaml}{EXCHANGES}{more}");
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("shared"), "s".repeat(32)).unwrap();
     let proxy = Proxy::start_in(dir, &yaml);
     proxy.settled().await;
-    Stage {
+    let stage = Stage {
         old,
         new,
         upstream,
         proxy,
-    }
+    };
+    (stage, yaml)
 }
 
 impl Stage {
@@ -545,6 +551,75 @@ async fn while_the_target_is_away_what_is_kept_serves_and_the_rest_waits() {
             .iter()
             .any(|seen| seen.head.contains(&other))
     );
+}
+
+/// A reload, for whatever reason, is no outage: what was made by the very same serves on, and whatever is over is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_serves_through_a_reload_and_ends_with_what_it_was_made_by() {
+    let more = "sessions: { store: embedded }\nserver:\n  listen: 127.0.0.1:0\n  admin: { listen: 127.0.0.1:0, socket: {dir}/admin.sock, token: { file: {dir}/admin.token } }\n  state_dir: {dir}/state\n";
+    let (stage, yaml) = stage_with(more).await;
+    let edited = async |yaml: &str| {
+        let success = "authferry_config_reloads_total{outcome=\"success\"} ";
+        let before = stage.proxy.metric(success).await;
+        stage.proxy.edit(yaml);
+        crate::reload::until(async || before < stage.proxy.metric(success).await).await;
+        stage.proxy.settled().await;
+    };
+    let (kept, other) = (stage.old.token("alice"), stage.old.token("bob"));
+    let made = async |yaml: &str| {
+        edited(yaml).await;
+        assert_eq!(stage.ask("/new/x", &kept).await.status, 200);
+        stage.claims(&kept)
+    };
+    let is_kept = async || {
+        let answer = stage.ask("/new/x", &kept).await;
+        (answer.status == 200).then(|| stage.claims(&kept))
+    };
+    let got = made(&yaml.replace("ttl: 5m", "ttl: 6m")).await;
+    stage.new.fail_with(Some(503));
+    // Another exchange, an application: neither has made it.
+    for (from, to) in [("ttl: 5m", "ttl: 4m"), ("X-Remote-Name", "X-Name")] {
+        edited(&yaml.replace(from, to)).await;
+        assert_eq!(is_kept().await.as_ref(), Some(&got), "{to}");
+        assert_eq!(stage.ask("/new/x", &other).await.status, 503, "{to}");
+    }
+    // What it was made by: its exchange, and the provider that is asked.
+    let line = "to-new: { token_exchange: { provider: new, audiences: [api], actor: ferry";
+    let provider = format!("issuer: \"{}\", client", stage.new.issuer());
+    let timeout = format!("issuer: \"{}\", timeout: 7s, client", stage.new.issuer());
+    for (from, to) in [
+        (line, format!("{line}, scopes: {{ harmless: [openid, x] }}")),
+        (line, format!("{line}, also: [more]")),
+        (
+            line,
+            format!("{line}, client: {{ id: authferry, secret: other }}"),
+        ),
+        (&*provider, timeout),
+    ] {
+        stage.new.fail_with(None);
+        made(&yaml).await;
+        let yaml = yaml.replace(from, &to);
+        stage.new.fail_with(Some(503));
+        edited(&yaml).await;
+        assert_eq!(is_kept().await, None, "{to}");
+    }
+    // Whoever is revoked has it no longer, before the reload or after it.
+    stage.new.fail_with(None);
+    made(&yaml).await;
+    stage.new.fail_with(Some(503));
+    let issuer = stage.old.issuer();
+    let account = [
+        "--account",
+        "alice",
+        "--issuer",
+        &issuer,
+        "--reason",
+        "left",
+    ];
+    let (done, said) = crate::revoke::revoke(&stage.proxy, &account);
+    assert!(done, "{said}");
+    edited(&yaml.replace("ttl: 5m", "ttl: 4m")).await;
+    assert_eq!(stage.ask("/new/x", &kept).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::clock::UnixTime;
 use crate::secret::Secret;
 
 /// Our registration at a provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct OAuthClient {
     /// `client_id`.
     pub(crate) id: Box<str>,
@@ -31,7 +31,7 @@ impl OAuthClient {
 }
 
 /// Client authentication (OpenID Connect Core 1.0 §9).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum ClientAuth {
     /// `client_secret_basic`.
     SecretBasic(Secret<String>),
