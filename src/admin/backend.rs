@@ -208,7 +208,7 @@ pub(crate) const CONFIRM_ABOVE: usize = 10;
 pub(crate) struct RevokeAnswer {
     /// The revocation; `None`: this was a plan.
     pub(crate) revocation: Option<RevocationView>,
-    /// How many running sessions it ends. Tokens that providers gave clients are ended too, and nobody can count them.
+    /// How many running sessions it ends. Tokens that clients have from providers by themselves are ended too, and nobody can count them.
     pub(crate) sessions: usize,
     /// How many refresh tokens of our token endpoint.
     #[serde(default)]

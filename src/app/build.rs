@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::app::process::Process;
+use crate::app::registered::registered;
 use crate::app::second::Reading;
 use crate::auth::AppExchanges;
 use crate::auth::AppPolicy;
+use crate::auth::Clients;
 use crate::auth::Deps;
 use crate::auth::Gate;
 use crate::auth::Joiner;
@@ -109,6 +111,7 @@ pub(super) fn snapshot(
             Arc::clone(&process.replays),
         )),
         ours: exchanges.registrations().clone(),
+        clients: Clients::of(registered(settings)),
         limits: Arc::clone(&process.limits),
         journeys: Arc::clone(&process.journeys),
         seen: Arc::clone(&process.seen),

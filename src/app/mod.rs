@@ -19,6 +19,7 @@ pub(crate) mod list;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;
+mod registered;
 mod reload;
 mod report;
 mod reshuffle;

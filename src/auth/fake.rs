@@ -630,6 +630,7 @@ impl World {
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
             ours: Registrations::default(),
+            clients: crate::auth::clients::Clients::default(),
             roles: Arc::new(self.roles.clone()),
             unmatched: Arc::default(),
             background: Handle::current(),

@@ -174,7 +174,7 @@ async fn revoke(what: What, out: &mut dyn Write) -> Result<(), CommandError> {
     let plural = if answer.sessions == 1 { "" } else { "s" };
     writeln!(
         out,
-        "{at_least}{} running session{plural}{} {verb}; access tokens that providers gave clients are not counted",
+        "{at_least}{} running session{plural}{} {verb}; access tokens that clients have from providers by themselves are not counted",
         answer.sessions,
         beside(answer.refresh_tokens, answer.access_tokens)
     )?;

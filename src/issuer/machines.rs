@@ -31,6 +31,7 @@ use crate::providers::Authenticated;
 use crate::providers::Issued;
 use crate::providers::ProviderError;
 use crate::providers::Wanted;
+use crate::revocation::HandOut;
 use crate::secret::Secret;
 
 /// How much later than asked for a provider's token may end: its clock is not ours.
@@ -108,12 +109,46 @@ impl Issuer {
                 .bound(call, client, (&issued, epoch, &wanted), told)
                 .await;
         }
+        let own = own.filter(|own| *own != UnixTime::NEVER);
+        self.notes_own(call, client, side, (&issued, own.max(Some(ends))))
+            .await?;
         let scope = granted.join(" ");
         let object = success((issued.token.expose(), None), ends, &scope, call.now);
         let object = object.ok_or(Not::Later(LATER, "malformed"))?;
         told.lifetime = Some(ends.since(call.now).as_secs());
         told.scope = Some(scope);
         Ok(Value::Object(object))
+    }
+
+    /// Notes what a client gets for itself, before it gets it: whatever ends the client ends it, also where others share its
+    /// registration, and a revocation says how many it ends.
+    async fn notes_own(
+        &self,
+        call: &Call<'_>,
+        client: &Client,
+        side: &ProviderId,
+        (issued, ends): (&Issued, Option<UnixTime>),
+    ) -> Result<(), Not> {
+        let account = self.account(client);
+        let account = account.ok_or(Not::Denied(Denied::InvalidClient, "bad_credentials"))?;
+        let parent = call
+            .gate
+            .standing_of_client((&account, &client.at), side, call.now);
+        let token = HandOut {
+            token: issued.token.expose(),
+            client: Some(&account),
+            minted: false,
+            key: None,
+            parent: &parent,
+            owner: side,
+            ends: ends.unwrap_or(call.now),
+        };
+        let noted = self.deps.revocations.hands_out(token, call.now).await;
+        if !noted.or(Err(Not::Later(LATER, "store")))? {
+            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
+        }
+        // What was revoked while that was noted is not handed out either.
+        self.side(call, client).map(drop)
     }
 
     /// What the provider gives.

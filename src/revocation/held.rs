@@ -100,7 +100,7 @@ impl Revocations {
         self.count(REFRESH, target).await
     }
 
-    /// The same of the tokens that clients were given here. What a provider gave them is not known.
+    /// The same of the tokens that clients were given here. What they have from a provider by themselves is not known.
     ///
     /// # Errors
     ///

@@ -123,8 +123,14 @@ impl Marks {
     /// Of what a token was made of, too, and as old as that.
     #[must_use]
     pub(crate) fn and_handed(mut self, handed: &Handed) -> Self {
-        self.more.extend_from_slice(&handed.marks);
         self.made = true;
+        self.and_given(handed)
+    }
+
+    /// Of whoever was given it too, and as old as that.
+    #[must_use]
+    pub(crate) fn and_given(mut self, handed: &Handed) -> Self {
+        self.more.extend_from_slice(&handed.marks);
         self.since(handed.began)
     }
 

@@ -569,6 +569,70 @@ async fn a_client_that_is_revoked_by_its_name_here_gets_nothing_at_whichever_sid
     crate::reload::until(async || refresh(&proxy, &token).await.status == 200).await;
 }
 
+/// What it got for itself an application takes: it says what the provider calls it, alone or with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_revoked_by_its_name_here_loses_what_applications_would_take() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let client = |name: &str, id: &str| {
+        let there = format!("{{ id: {id}, secret: {{ env: HARNESS_SECRET }} }}");
+        format!(
+            "    {name}: {{ secret_hashes: [\"{}\"], grants: [client_credentials], audiences: [app], at: {{ old: {there}, new: {there} }} }}\n",
+            hash(name)
+        )
+    };
+    let more = client("batch", "svc") + &client("one", "shared") + &client("two", "shared");
+    let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s") + &more + SOCKET;
+    let proxy = Proxy::start(&yaml);
+    proxy.settled().await;
+    let own = async |name: &str, id: &str| {
+        let says = json!({ "client_id": id, "uid": format!("service-{name}"), "exp": crate::harness::now() + 200 });
+        old.exchanges(says, json!({ "expires_in": 200 }));
+        let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
+        let answer = post(&proxy, (name, name), TOKEN, &pairs).await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+        let token = object(&answer)["access_token"].as_str().unwrap().to_owned();
+        assert_eq!(crate::revoke::call(&proxy, &token).await.status, 200);
+        token
+    };
+    let (batch, one) = (own("batch", "svc").await, own("one", "shared").await);
+    let two = own("two", "shared").await;
+    // Nobody noted this one: it is of a client that has the name alone.
+    let direct = {
+        let mut claims = old.claims("batch-service");
+        claims.insert("client_id".to_owned(), json!("svc"));
+        claims.insert("iat".to_owned(), json!(crate::harness::now() - 5));
+        old.sign(&claims)
+    };
+    assert_eq!(crate::revoke::call(&proxy, &direct).await.status, 200);
+    let at = ["--issuer", "https://app.test/.authferry/oauth2"];
+    for (name, ended, good) in [
+        ("batch", &[&batch, &direct][..], &[&one, &two][..]),
+        ("one", &[&one], &[&two]),
+    ] {
+        let plan = [&["--account", name][..], &at, &["--plan"]].concat();
+        let (_, said) = crate::revoke::revoke(&proxy, &plan);
+        let counted = "0 running sessions and 1 access token would end";
+        assert!(said.starts_with(counted), "{said}");
+        let revoke = [&["--account", name][..], &at, &["--reason", "copied"]].concat();
+        let (done, said) = crate::revoke::revoke(&proxy, &revoke);
+        assert!(done, "{said}");
+        for token in ended {
+            assert_eq!(
+                crate::revoke::call(&proxy, token).await.status,
+                401,
+                "{name}"
+            );
+        }
+        for token in good {
+            assert_eq!(
+                crate::revoke::call(&proxy, token).await.status,
+                200,
+                "{name}"
+            );
+        }
+    }
+}
+
 /// What is revoked of a provider is what that gave: whoever is called there as a client is here is somebody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_at_a_provider_ends_what_that_gave_and_shuts_no_client_out() {

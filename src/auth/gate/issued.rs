@@ -14,6 +14,7 @@ use crate::auth::gate::Gate;
 use crate::auth::gate::UpstreamToken;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
+use crate::auth::gate::client::marks_of_client;
 use crate::auth::gate::credential::Judged;
 use crate::auth::gate::exchanged::Holder;
 use crate::auth::policy::AppPolicy;
@@ -27,7 +28,6 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Confirmation;
 use crate::identity::CredentialClass;
 use crate::identity::Delegation;
-use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -262,16 +262,9 @@ impl Gate {
             identity.provider = plan.provider(assignment.arm).clone();
         }
         let provider = identity.provider.clone();
-        // Our name for it may be somebody else's there. What was revoked there before was given out before, too.
-        identity.client_id = at.get(&provider).map(|at| at.id().into());
-        let identity = Arc::new(identity);
-        let marks = Marks::of_account(&identity, &canonical);
+        let marks = Marks::of_account(&Arc::new(identity), &canonical);
         self.stands(&asked, &provider, class, marks)?;
-        let grounds = Grounds {
-            began: Some(now),
-            ..Grounds::default()
-        };
-        let marks = Marks::of(&identity, &canonical, &grounds);
+        let marks = marks_of_client((account, at), &provider, now);
         self.stands(&asked, &provider, class, marks)?;
         Ok(provider)
     }

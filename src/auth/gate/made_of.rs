@@ -1,5 +1,7 @@
-//! What an exchange of ours brought about, when it is presented: it can be revoked by what it was made of, too.
+//! What an exchange of ours brought about, or our token endpoint gave a client, when it is presented: it can be revoked by what it
+//! was made of, too, and by the name that the client has here.
 
+use crate::auth::clients::Whose;
 use crate::auth::error::AuthError;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
@@ -11,7 +13,8 @@ use crate::revocation::Marks;
 
 impl Gate {
     /// By what a token that says `identity` can be revoked. Asks the store of those alone that name a registration of ours which
-    /// exchanges, name nobody, or that we mint: who else got a token has it from its provider.
+    /// exchanges, or one that several clients of our token endpoint share, name nobody, or that we mint: who else got a token has it
+    /// from its provider.
     pub(super) async fn made_of(
         &self,
         asked: &Asked<'_>,
@@ -22,14 +25,21 @@ impl Gate {
         let (Credential::Bearer(token) | Credential::Opaque(token)) = credential else {
             return Ok(marks);
         };
-        if !self.deps.ours.may_have_asked_for(identity) {
+        let made = self.deps.ours.may_have_asked_for(identity);
+        let (marks, shared) = match self.deps.clients.whose(identity) {
+            Whose::Nobodys => (marks, false),
+            Whose::Ones(client) => (marks.and_account(client), false),
+            Whose::Somebodys => (marks, true),
+        };
+        if !made && !shared {
             return Ok(marks);
         }
         let class = credential.class();
         let known = &self.deps.revocations;
         match known.handed_out_as(token.expose(), asked.now).await {
             Ok(Found::Nothing) => Ok(marks),
-            Ok(Found::Handed(handed)) => Ok(marks.and_handed(&handed)),
+            Ok(Found::Handed(handed)) if made => Ok(marks.and_handed(&handed)),
+            Ok(Found::Handed(handed)) => Ok(marks.and_given(&handed)),
             Ok(Found::Lost) => Err(AuthError::refused(
                 Refusal::Revoked,
                 &identity.provider,

@@ -3,6 +3,7 @@
 mod addressed;
 mod admitted;
 mod asked;
+mod client;
 mod confirm;
 mod counted;
 mod credential;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::auth::canonical::Joiner;
+use crate::auth::clients::Clients;
 use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::admitted::until;
@@ -116,6 +118,8 @@ pub(crate) struct Deps {
     pub(crate) reports: Reports,
     /// Our registrations that exchange, where clients get what they are given.
     pub(crate) ours: Registrations,
+    /// The clients of our token endpoint, as providers call them.
+    pub(crate) clients: Clients,
     /// Who judges proofs of possession.
     pub(crate) possession: Arc<Possession>,
     /// Who has come how often; the same value in every snapshot.
