@@ -98,6 +98,15 @@ pub(crate) enum Outcome {
     Made,
 }
 
+/// Whether somebody waits for an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asking {
+    /// Yes, and tells how it came out.
+    Now,
+    /// No: what is kept is renewed ahead of its end.
+    Ahead,
+}
+
 impl Token {
     /// Until when a copy may be used without asking here again.
     pub(crate) fn kept_until(&self, now: UnixTime) -> UnixTime {
@@ -173,7 +182,7 @@ impl Kept {
         work: W,
     ) -> (Outcome, Answer)
     where
-        W: FnOnce() -> F + Send + 'static,
+        W: FnOnce(Asking) -> F + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         if let Some(over) = over {
@@ -188,7 +197,7 @@ impl Kept {
                 }
                 if quiet <= now {
                     // Whoever comes meanwhile has the token; nobody waits.
-                    drop(self.fly(&key, &mut work));
+                    drop(self.fly(&key, &mut work, Asking::Ahead));
                 }
                 return (Outcome::Renewing, Ok(bounds.cut(token)));
             }
@@ -198,7 +207,7 @@ impl Kept {
             Some(Entry::Token { .. } | Entry::Refused { .. }) | None => {}
         }
         for _ in 0..QUESTIONS {
-            let Some(mut answer) = self.fly(&key, &mut work) else {
+            let Some(mut answer) = self.fly(&key, &mut work, Asking::Now) else {
                 break;
             };
             let answer = match answer.wait_for(Option::is_some).await {
@@ -222,7 +231,7 @@ impl Kept {
     /// The question under way for a key, or a new one. It goes on when the one who asked is gone.
     fn fly<W, F>(&self, key: &Key, work: &mut Option<W>) -> Option<watch::Receiver<Option<Answer>>>
     where
-        W: FnOnce() -> F + Send + 'static,
+        W: FnOnce(Asking) -> F + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let mut flights = lock(&self.shared.flights);
@@ -241,7 +250,7 @@ impl Kept {
             key: key.clone(),
         };
         self.background.spawn(async move {
-            let answer = work().await;
+            let answer = work(asking).await;
             landing.shared.keep(&landing.key, &answer);
             drop(landing);
             sender.send_replace(Some(answer));
@@ -371,6 +380,7 @@ mod tests {
         kept: Kept,
         clock: ManualClock,
         asked: Arc<AtomicUsize>,
+        ahead: Arc<AtomicUsize>,
     }
 
     impl World {
@@ -380,6 +390,7 @@ mod tests {
                 kept: Kept::new(Handle::current(), Arc::new(clock.clone())),
                 clock,
                 asked: Arc::default(),
+                ahead: Arc::default(),
             }
         }
 
@@ -394,8 +405,10 @@ mod tests {
             answer: Answer,
         ) -> (Outcome, Result<String, ProviderError>) {
             let asked = Arc::clone(&self.asked);
-            let work = move || async move {
+            let ahead = Arc::clone(&self.ahead);
+            let work = move |asking| async move {
                 asked.fetch_add(1, Ordering::SeqCst);
+                ahead.fetch_add(usize::from(asking == Asking::Ahead), Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 answer
             };
@@ -448,7 +461,7 @@ mod tests {
         let over = Secret::new("1".to_owned());
         // Whoever comes late with the old one does not throw away the new one.
         for (fresh, outcome) in [("2", Outcome::Made), ("3", Outcome::Kept)] {
-            let work = move || async move { Ok(token(fresh)) };
+            let work = move |_| async move { Ok(token(fresh)) };
             let now = world.clock.now();
             let (how, answer) = world
                 .kept
@@ -560,7 +573,7 @@ mod tests {
         // A provider's may live longer than it is used, if no longer than the presented token and a little.
         world.get(key("b"), Ok(token("1"))).await.1.unwrap();
         let now = world.clock.now();
-        let work = || async { down() };
+        let work = |_| async { down() };
         let kept = world.kept.get(key("b"), None, until(30), now, work).await;
         assert_eq!(kept.1.map(|token| token.ends), Ok(at(30)));
         for (end, outcome) in [(100, Outcome::Kept), (99, Outcome::Made)] {
@@ -591,6 +604,11 @@ mod tests {
             (Outcome::Kept, Ok("2".into()))
         );
         assert_eq!(world.asked(), 2);
+        assert_eq!(
+            world.ahead.load(Ordering::SeqCst),
+            1,
+            "nobody waited for it"
+        );
     }
 
     #[tokio::test]

@@ -46,10 +46,12 @@ use aws_lc_rs::hmac;
 use http::HeaderName;
 use http::HeaderValue;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::exchange::basis::Basis;
+use crate::exchange::kept::Asking;
 use crate::exchange::kept::Bounds;
 use crate::exchange::kept::Kept;
 use crate::exchange::kept::Key;
@@ -127,8 +129,16 @@ pub(crate) struct Subject {
     pub(crate) made: bool,
     /// Who notes what is made for an upstream.
     pub(crate) noted: Option<Arc<dyn Noted>>,
+    /// Who tells how a renewal comes out.
+    pub(crate) renewal: Option<Arc<dyn Renewal>>,
     /// A result of before that counts no more: another one is made in its place.
     pub(crate) over: Option<Secret<String>>,
+}
+
+/// Who tells operators what became of a question that nobody waits for.
+pub(crate) trait Renewal: fmt::Debug + Send + Sync {
+    /// It came to its end, at this moment's clock and as long after it began.
+    fn ended(&self, answer: &Result<Token, ProviderError>, at: (Instant, UnixTime));
 }
 
 /// A client of our token endpoint: whoever exchanges there (RFC 8693 §2.1).
@@ -303,11 +313,16 @@ impl Exchange {
             ends: subject.ends,
             lives_until: subject.outlived.map(|end| end + longer_life()),
         };
-        let work = move || async move {
+        let work = move |asking| async move {
             let now = exchange.deps.clock.now();
+            let began = Instant::now();
             let made = exchange.make(&subject, now).await;
             if let (Ok(token), Some(noted)) = (&made, &subject.noted) {
                 noted.made(token, now).await;
+            }
+            // Whoever waits tells it with their request.
+            if let (Asking::Ahead, Some(renewal)) = (asking, &subject.renewal) {
+                renewal.ended(&made, (began, now));
             }
             made
         };
@@ -340,6 +355,7 @@ impl Exchange {
             asked_by: None,
             made: false,
             noted: None,
+            renewal: None,
             over: None,
         };
         let scopes = scopes::narrow(&self.scopes, &subject)?;

@@ -429,3 +429,78 @@ telemetry: {{ access_log: {{ file: {{dir}}/access.log }}, traces: {{ otlp: "{}/v
     })
     .await;
 }
+
+/// Nobody's request waits for it, and an outage is one also while what is kept serves.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_ahead_of_an_end_is_told_like_what_somebody_waits_for() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let collector = Echo::start().await;
+    let yaml = two_providers(&old, &new, &upstream, 0).replace(
+        "    public_paths: [/public/*]\n",
+        "    routes: [{ path: /new/*, exchange: to-new }]\n",
+    );
+    let proxy = Proxy::start(&format!(
+        r#"{yaml}
+exchange: {{ to-new: {{ token_exchange: {{ provider: new, audiences: [api] }} }} }}
+telemetry: {{ access_log: {{ file: {{dir}}/access.log }}, traces: {{ otlp: "{}/v1/traces", sample_percent: 100 }} }}
+"#,
+        collector.url()
+    ));
+    proxy.settled().await;
+    let life = |seconds: u64| {
+        let answer = json!({ "expires_in": seconds });
+        new.exchanges(json!({ "scope": "read" }), answer);
+    };
+    let mut claims = old.claims("alice");
+    claims.insert("scope".to_owned(), json!("read"));
+    let token = old.sign(&claims);
+    let ask = async || {
+        let bearer = format!("Bearer {token}");
+        let fields = [("Authorization", &*bearer)];
+        let answer = crate::harness::request(proxy.address, "GET", "/new/x", &fields, b"").await;
+        answer.status
+    };
+    let outcome = |outcome: &str| {
+        let series = format!(
+            "authferry_exchanges_total{{exchange=\"to-new\",grant=\"token_exchange\",outcome=\"{outcome}\"}} "
+        );
+        let proxy = &proxy;
+        async move { proxy.metric(&series).await }
+    };
+    life(4);
+    let mut asked = 0.0;
+    // The second that is issued nobody has waited for, or has waited where the first had ended by then.
+    until(async || {
+        assert_eq!(ask().await, 200, "{}", proxy.log());
+        2.0 <= outcome("issued").await
+    })
+    .await;
+    new.fail_with(Some(503));
+    until(async || {
+        if ask().await == 503 {
+            asked += 1.0;
+        }
+        asked < outcome("unavailable").await
+    })
+    .await;
+    let file = proxy.dir().join("access.log");
+    let told = || -> Vec<String> {
+        let log = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = log.lines().filter_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let is = line["event"] == "decision.exchanged" && line["parent"].is_string();
+            is.then(|| line["outcome"].as_str().unwrap_or_default().to_owned())
+        });
+        lines.collect()
+    };
+    let count = |what: &str| told().iter().filter(|one| *one == what).count();
+    until(async || 2 <= count("issued") && asked < count("unavailable") as f64).await;
+    until(async || {
+        let seen = collector.seen();
+        let body: Vec<u8> = seen.iter().flat_map(|one| one.body.clone()).collect();
+        ["exchange to-new", "unavailable"]
+            .iter()
+            .all(|word| holds(&body, word))
+    })
+    .await;
+}

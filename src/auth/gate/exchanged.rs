@@ -186,6 +186,8 @@ impl Gate {
             && exchange.passes(&holder.identity.provider)
         {
             if holder.bound.is_some() {
+                let refused = ExchangeOutcome::Refused(Refusal::PopFailed);
+                self.tell(asked, exchange, holder, (refused, None));
                 return Err(holder.error(&Refusal::PopFailed.into(), target));
             }
             let value = exchange.as_presented(token);
@@ -229,6 +231,7 @@ impl Gate {
             narrowed: holder.narrowed,
             made: holder.standing.was_made(),
             noted: self.noted(exchange, holder),
+            renewal: Some(self.renewal(asked, exchange, holder)),
             over: over.cloned(),
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };

@@ -18,6 +18,7 @@ mod moved;
 mod noted;
 mod owner;
 mod passwords;
+mod renewal;
 mod sides;
 pub(super) mod stands;
 mod wrapped;
