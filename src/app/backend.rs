@@ -56,7 +56,6 @@ use crate::app::standing;
 use crate::config::settings::Settings;
 use crate::exchange::RingKeyView;
 use crate::ledger;
-use crate::providers::Ability;
 use crate::providers::Providers;
 use crate::rollout::Command;
 use crate::rollout::RolloutId;
@@ -308,12 +307,9 @@ impl AdminBackend for Backend {
     }
 
     async fn lift(&self, wanted: LiftRequest, actor: &str) -> Result<LiftAnswer, RevokeFailure> {
-        let all = self.reloader.providers();
-        let tells = |id: &str| {
-            let mut of = all.iter().filter(|provider| provider.id().as_str() == id);
-            of.any(|provider| provider.abilities().contains(&Ability::Revoke))
-        };
-        revoke::lift(&self.process.revocations, &wanted, actor, &tells).await
+        let settings = self.reloader.settings();
+        let owners = revoke::Owners::of(&self.reloader.providers(), &settings);
+        revoke::lift(&self.process.revocations, &wanted, actor, &owners).await
     }
 }
 

@@ -13,6 +13,10 @@ use crate::admin::RevokeRequest;
 use crate::admin::SessionView;
 use crate::config::settings::Settings;
 use crate::identity::ProviderId;
+use crate::issuer::settings::Grant;
+use crate::providers::Ability;
+use crate::providers::Providers;
+use crate::revocation::Affected;
 use crate::revocation::Asked;
 use crate::revocation::ListError;
 use crate::revocation::Login;
@@ -117,7 +121,7 @@ pub(super) async fn lift(
     list: &Revocations,
     wanted: &LiftRequest,
     actor: &str,
-    tells: &(dyn Fn(&str) -> bool + Sync),
+    owners: &Owners,
 ) -> Result<LiftAnswer, RevokeFailure> {
     let id = RevocationId::parse(&wanted.id).ok_or(RevokeFailure::Unknown)?;
     if wanted.reason.trim().is_empty() {
@@ -128,17 +132,52 @@ pub(super) async fn lift(
     Ok(LiftAnswer {
         revocation: view(&lifted.record),
         before: lifted.before,
-        destroyed: destroyed(list, &lifted.record, tells).await,
+        destroyed: destroyed(list, &lifted.record, owners).await,
     })
 }
 
-/// What a revocation ended for good when it was made, in words: nothing that names a person. `tells`: whether a provider takes
-/// tokens back.
-async fn destroyed(
-    list: &Revocations,
-    record: &Record,
-    tells: &(dyn Fn(&str) -> bool + Sync),
-) -> Vec<String> {
+/// Where what is over here is ended, too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owners {
+    /// Providers that take back the refresh tokens of sessions.
+    takes_back: Vec<ProviderId>,
+    /// Those that are asked about what is presented, and are told once it is over.
+    asked: Vec<ProviderId>,
+    /// Whether clients of our token endpoint have refresh tokens.
+    refreshes: bool,
+}
+
+impl Owners {
+    /// Of what runs.
+    pub(super) fn of(providers: &Providers, settings: &Settings) -> Self {
+        let able = providers
+            .iter()
+            .filter(|one| one.abilities().contains(&Ability::Revoke));
+        let asked = able.clone().filter(|one| {
+            let owns = one.owns();
+            owns.opaque.is_some() || !owns.cookies.is_empty()
+        });
+        let clients = settings.issuer.iter().flat_map(|issuer| &issuer.clients);
+        Self {
+            asked: asked.map(|one| one.id().clone()).collect(),
+            takes_back: able.map(|one| one.id().clone()).collect(),
+            refreshes: clients
+                .flat_map(|client| &client.grants)
+                .any(|grant| *grant == Grant::RefreshToken),
+        }
+    }
+
+    /// What has come while it held: nobody counts it, and its owner may not have been there.
+    fn came(&self, of: Option<&ProviderId>) -> impl Iterator<Item = String> {
+        let all = self.asked.iter();
+        all.filter(move |id| of.is_none_or(|of| of == *id)).map(|id| {
+            format!("whichever opaque tokens and sessions of {id} came while it held: they were to be given back there")
+        })
+    }
+}
+
+/// What a revocation ended for good when it was made, and while it held, in words: nothing that names a person.
+async fn destroyed(list: &Revocations, record: &Record, owners: &Owners) -> Vec<String> {
     let target = record.details.as_ref().and_then(|d| d.target.as_ref());
     let target = match target {
         Some(Target::Token { .. } | Target::TokenDigest { .. })
@@ -149,7 +188,9 @@ async fn destroyed(
                     .to_owned(),
             ];
         }
-        Some(Target::Token { .. } | Target::TokenDigest { .. }) => return Vec::new(),
+        Some(Target::Token { .. } | Target::TokenDigest { .. }) => {
+            return owners.came(None).collect();
+        }
         Some(
             target @ (Target::Subject { .. }
             | Target::Account { .. }
@@ -161,14 +202,30 @@ async fn destroyed(
         ) => Some(target),
         None => None,
     };
+    let of = target.and_then(provider);
     let unknown = "sessions that ran when it was made, and their refresh tokens at the provider";
     let kept = match target {
         Some(target) => list.kept_of(target).await.ok(),
         None => None,
     };
-    let Some(kept) = kept else {
-        return vec![unknown.to_owned()];
+    let mut gone = match kept {
+        Some(kept) => sessions(&kept, record, owners),
+        None => vec![unknown.to_owned()],
     };
+    gone.extend(owners.came(of.as_ref()));
+    match target {
+        Some(Target::Session { .. } | Target::ProviderSession { .. }) | None => {}
+        Some(_) if owners.refreshes => gone.push(
+            "whichever refresh tokens of `token_endpoint` clients used while it held; the others count again"
+                .to_owned(),
+        ),
+        Some(_) => {}
+    }
+    gone
+}
+
+/// The sessions that ran when it was made.
+fn sessions(kept: &Affected, record: &Record, owners: &Owners) -> Vec<String> {
     let made = record.at.as_millis();
     let ran = |login: &&Login| login.began <= made && made <= login.ends;
     let sessions: Vec<&Login> = kept.sessions.iter().filter(ran).collect();
@@ -179,8 +236,10 @@ async fn destroyed(
     let at_least = if kept.more { "at least " } else { "" };
     let one = |(provider, count): (&str, usize)| {
         let plural = if count == 1 { "" } else { "s" };
-        let told = if tells(provider) {
-            "; their refresh tokens were given back there"
+        // Whether it took them `authferry_logout_fanout_total` says.
+        let mut able = owners.takes_back.iter();
+        let told = if able.any(|id| id.as_str() == provider) {
+            "; their refresh tokens were to be given back there"
         } else {
             ""
         };
@@ -193,13 +252,6 @@ async fn destroyed(
     }));
     if SHOWN < sessions.len() {
         gone.push(format!("and {} more", sessions.len() - SHOWN));
-    }
-    match target {
-        Some(Target::Session { .. } | Target::ProviderSession { .. }) | None => {}
-        Some(_) => gone.push(
-            "refresh tokens of `token_endpoint` that clients used meanwhile; the others count again"
-                .to_owned(),
-        ),
     }
     gone
 }

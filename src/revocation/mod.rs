@@ -43,6 +43,7 @@ pub(crate) use list::Asked;
 pub(crate) use list::ListError;
 pub(crate) use list::Parts;
 pub(crate) use list::Revocations;
+pub(crate) use logins::Affected;
 pub(crate) use logins::Login;
 pub(crate) use notice::AGAIN;
 pub(crate) use notice::LONGEST;
