@@ -182,8 +182,9 @@ impl Issuer {
                 let known = client.map_or(&[][..], |client| &client.settings.secrets);
                 match client {
                     _ if is_one_of(&secret, known) => {}
-                    // A secret that is stated takes the place of the one that was learned: so it is rotated away.
-                    Some(client) if known.is_empty() => {
+                    // Beside one that is stated the learned one is good as long as the file says where it is learned: two during
+                    // a rotation, and never three.
+                    Some(client) if known.len() < 2 => {
                         self.is_learned(call, client, &secret).await?;
                     }
                     Some(_) | None => return Err(nobody("bad_credentials")),

@@ -156,6 +156,15 @@ async fn a_client_that_does_what_it_never_did_is_told_of() {
     }
     let spikes = counted("many_refused").await;
     assert!((1.0..=2.0).contains(&spikes), "{spikes}");
+    // So is who gives back one token after the other.
+    assert_eq!(counted("many_given_back").await, 0.0);
+    for _ in 0..80 {
+        let answer = post(&proxy, ("tv", "tv"), REVOKE, &[("token", "made-up")]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let spikes = counted("many_given_back").await;
+    assert!((1.0..=2.0).contains(&spikes), "{spikes}");
+    assert!(1 <= told("many_given_back"));
     assert!(!proxy.log().contains("2001:db8::7"), "no address");
 }
 

@@ -592,7 +592,7 @@ async fn what_is_kept_serves_through_a_reload_and_ends_with_what_it_was_made_by(
         (line, format!("{line}, also: [more]")),
         (
             line,
-            format!("{line}, client: {{ id: authferry, secret: other }}"),
+            format!("{line}, client: {{ id: authferry, secret: {{ file: {{dir}}/shared }} }}"),
         ),
         (&*provider, timeout),
     ] {

@@ -888,7 +888,8 @@ async fn a_secret_that_nobody_can_read_is_learned_once_from_its_provider() {
         "mobile: { learn_secret_at: old,",
     );
     assert!(known.contains("learn_secret_at"));
-    let proxy = Proxy::start(&(two_providers(&old, &new, &upstream, 0) + &known));
+    let yaml = two_providers(&old, &new, &upstream, 0) + &known;
+    let proxy = Proxy::start(&yaml);
     proxy.settled().await;
     let first = old.refresh_token("alice");
     let ask = async |secret: &str, token: &str| {
@@ -914,8 +915,28 @@ async fn a_secret_that_nobody_can_read_is_learned_once_from_its_provider() {
     let asked = old.hits("/token");
     is_error(&ask("wrong", &token).await, 401, "invalid_client");
     assert_eq!(old.hits("/token"), asked);
-    good(&ask("secret", &token).await);
+    let (_, token) = good(&ask("secret", &token).await);
     assert_eq!(old.hits("/token"), asked + 1);
+    // Its rotation: another one is stated beside it, and both are good; then the learned one goes. Nothing else ever is.
+    let stated = format!("secret_hashes: [\"{}\"]", hash("next"));
+    let applied = "authferry_config_reloads_total{outcome=\"success\"} ";
+    let (mut token, key) = (token, "learn_secret_at: old");
+    for (text, secrets) in [
+        (
+            format!("{stated}, {key}"),
+            &["secret", "next", "secret"][..],
+        ),
+        (stated, &["next"]),
+    ] {
+        let before = proxy.metric(applied).await;
+        proxy.edit(&yaml.replace(key, &text));
+        crate::reload::until(async || before < proxy.metric(applied).await).await;
+        for secret in secrets {
+            token = good(&ask(secret, &token).await).1;
+        }
+        is_error(&ask("wrong", &token).await, 401, "invalid_client");
+    }
+    is_error(&ask("secret", &token).await, 401, "invalid_client");
 }
 
 #[tokio::test(flavor = "multi_thread")]

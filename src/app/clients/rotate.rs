@@ -1,5 +1,7 @@
 //! A new secret for a client: its hash is written beside the old one, which goes when the client has the new one.
 
+mod learned;
+
 use std::fs;
 use std::io::Write as _;
 
@@ -24,13 +26,15 @@ pub(crate) enum Step {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRotated {
     /// There is no such client, or it has no secret in the file.
-    #[error("`{0}` has no `secret_hashes` in this file")]
+    #[error("`{0}` has neither `secret_hashes` nor `learn_secret_at` in this file")]
     NoSecret(String),
     /// A rotation is under way, or none is.
     #[error("{0}")]
     Step(&'static str),
     /// The hash stands somewhere where it cannot be changed without a guess.
-    #[error("{0} cannot be found in one place of the file; change `secret_hashes` by hand")]
+    #[error(
+        "{0} cannot be found in one place of the file; change `secret_hashes`, or take `learn_secret_at` away, by hand"
+    )]
     Place(String),
     /// The file would be refused.
     #[error("the changed file would be refused; nothing was written:\n{0}")]
@@ -52,12 +56,14 @@ pub(crate) fn rotate(
     step: Step,
     entropy: &dyn Entropy,
 ) -> Result<Option<Secret<String>>, NotRotated> {
-    let clients = settings.issuer.iter().flat_map(|own| &own.clients);
-    let own = clients
-        .filter(|own| *own.id == *client)
-        .map(|own| &own.secrets);
-    let known = own.flatten().map(|hash| written(hash)).collect::<Vec<_>>();
+    let mut clients = settings.issuer.iter().flat_map(|own| &own.clients);
+    let own = clients.find(|own| *own.id == *client);
     let missing = || NotRotated::NoSecret(client.to_owned());
+    let own = own.ok_or_else(missing)?;
+    let known: Vec<_> = own.secrets.iter().map(|hash| written(hash)).collect();
+    if own.learn_at.is_some() && known.len() < 2 {
+        return learned::rotate(source, settings, client, step, entropy);
+    }
     let first = known.first().ok_or_else(missing)?;
     let (text, secret) = match (step, known.as_slice()) {
         (Step::Begin, [only]) => {

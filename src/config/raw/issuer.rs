@@ -51,7 +51,7 @@ mappings! {
         auth: At<TokenClientAuth>,
         /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
         secret_hashes: List<At<String>>,
-        /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on, until `secret_hashes` are given, which take its place. For registrations whose secret nobody can read.
+        /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on. Beside one of `secret_hashes` both are good: its rotation has begun (`authferry clients rotate`), and is finished when this key is taken away. Two hashes take its place. For registrations whose secret nobody can read.
         learn_secret_at: At<String>,
         /// Its public keys for `private_key_jwt`, as a key set: `{ keys: [{ kty: EC, … }] }`.
         keys: Inline,

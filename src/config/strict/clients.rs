@@ -42,6 +42,9 @@ impl Judge<'_> {
             if 1 < client.secrets.len() {
                 let message = "two secrets are good: a rotation is not finished";
                 self.broken(&UNFINISHED_ROTATION, &at("secret_hashes"), message);
+            } else if !client.secrets.is_empty() && client.learn_at.is_some() {
+                let message = "the learned secret is good beside the one that is stated: a rotation is not finished";
+                self.broken(&UNFINISHED_ROTATION, &at("learn_secret_at"), message);
             }
             if let Some(scope) = client.scopes.iter().find(|scope| wide(scope)) {
                 let message = format!("the scope `{scope}` is wide");
