@@ -328,6 +328,49 @@ apps:
     (output.status.code(), words(&output))
 }
 
+/// Of the admin interface, and of a directory that is asked with a token.
+#[test]
+fn what_ends_of_the_admin_interface_and_of_a_directory_is_listed_too() {
+    use base64::Engine as _;
+    let dir = tempfile::tempdir().unwrap();
+    let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+    let token = format!(
+        "{}.{}.{}",
+        part(r#"{"alg":"ES256","typ":"JWT"}"#),
+        part(r#"{"iss":"team","exp":1707019445}"#),
+        part("signature")
+    );
+    fs::write(dir.path().join("token"), &token).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["admin.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2024, 2, 3);
+    let pem = params.self_signed(&key).unwrap().pem();
+    fs::write(dir.path().join("admin.crt"), pem).unwrap();
+    fs::write(dir.path().join("admin.key"), key.serialize_pem()).unwrap();
+    let text = "version: 1
+server: { state_dir: state, admin: { tls: { certificate: { file: admin.crt }, key: { file: admin.key } } } }
+providers:
+  new: { oidc: { issuer: \"https://new.corp.example\", directory: { scim: { url: \"https://id.corp.example/scim/v2\", token: { file: token } } }, verify: { audiences: [crm] } } }
+apps:
+  crm: { hosts: [crm.corp.example], provider: new, upstream: { url: \"http://127.0.0.1:8081\" } }
+";
+    fs::write(dir.path().join("ends.yaml"), text).unwrap();
+    let output = run_in(dir.path(), &["catalog", "--expiring", "30d", "ends.yaml"]);
+    let said = words(&output);
+    for (used, ended) in [
+        ("| admin interface |", "ended 2024-02-03T"),
+        (
+            "| directory of provider new |",
+            "ended 2024-02-04T04:04:05Z",
+        ),
+    ] {
+        let row = said.lines().find(|line| line.contains(used));
+        assert!(row.is_some_and(|row| row.contains(ended)), "{used}\n{said}");
+    }
+    assert!(!said.contains(&token), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn a_client_secret_ends_when_the_configuration_says_so() {
     let (code, said) = soon("expires: \"2024-02-03T04:05:06Z\"", "web");
@@ -504,6 +547,57 @@ fn registrations_are_imported_rotated_and_exported_without_a_secret() {
             .code(),
         Some(2)
     );
+}
+
+/// Whoever's secret nobody can read has two during a rotation, as any other.
+#[test]
+fn a_learned_secret_is_rotated_by_a_stated_one_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("authferry.yaml");
+    let client = |name: &str| {
+        format!(
+            "    {name}: {{ learn_secret_at: new, grants: [client_credentials], audiences: [crm], scopes: [read], at: {{ new: {{ id: {name}, secret: {{ file: there }} }} }} }}\n"
+        )
+    };
+    fs::write(
+        &file,
+        format!("{ENDPOINT}{}{}", client("one"), client("two")),
+    )
+    .unwrap();
+    fs::write(dir.path().join("there"), "hunter2").unwrap();
+    let rotate = |more: &[&str]| {
+        let all = [&["clients", "rotate"][..], more, &["two", "authferry.yaml"]].concat();
+        run_in(dir.path(), &all)
+    };
+    let early = rotate(&["--finish"]);
+    assert_eq!(early.status.code(), Some(1), "{}", words(&early));
+    let begun = rotate(&[]);
+    assert_eq!(begun.status.code(), Some(0), "{}", words(&begun));
+    let text = fs::read_to_string(&file).unwrap();
+    let (one, two) = text.split_once("    two:").unwrap();
+    assert!(
+        one.contains("one: { learn_secret_at: new") && !one.contains("sha256:"),
+        "{text}"
+    );
+    assert!(
+        two.contains("sha256:") && two.contains("learn_secret_at: new"),
+        "{text}"
+    );
+    let strict = words(&run_in(
+        dir.path(),
+        &["check", "--strict", "authferry.yaml"],
+    ));
+    assert!(strict.contains("error[AFS020]"), "{strict}");
+    assert_eq!(rotate(&[]).status.code(), Some(1));
+    let finished = rotate(&["--finish"]);
+    assert_eq!(finished.status.code(), Some(0), "{}", words(&finished));
+    let text = fs::read_to_string(&file).unwrap();
+    let (one, two) = text.split_once("    two:").unwrap();
+    assert!(
+        one.contains("learn_secret_at: new") && !two.contains("learn_secret_at"),
+        "{text}"
+    );
+    assert_eq!(two.matches("sha256:").count(), 1, "{text}");
 }
 
 /// A file as an editor reads it, against the schema; why it does not fit.

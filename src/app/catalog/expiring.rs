@@ -19,6 +19,7 @@ use crate::providers::settings::ClientAuth;
 use crate::providers::settings::KindSettings;
 use crate::providers::settings::OAuthClient;
 use crate::providers::settings::OidcDirectory;
+use crate::proxy::settings::Tls;
 use crate::session::settings::StoreKind;
 use crate::token::peek;
 
@@ -119,6 +120,9 @@ pub(crate) fn all(settings: &Settings, now: UnixTime) -> Vec<Expiring> {
     if let Some(admin) = &settings.admin.token {
         found.extend(token("admin", "token", admin.expose()));
     }
+    for provider in &settings.providers {
+        found.extend(directory_token(provider));
+    }
     keys(settings, now, &mut found);
     found
 }
@@ -183,7 +187,7 @@ fn registrations(settings: &Settings) -> Vec<(String, &OAuthClient)> {
                 all.extend(oidc.client.iter().map(|client| (used("client"), client)));
                 let directory = oidc.directory.iter().filter_map(|own| match own {
                     OidcDirectory::Keycloak(own) => Some(&own.client),
-                    // A token, which is looked at as such.
+                    // No registration but a token: see `directory_token`.
                     OidcDirectory::Scim(_) | OidcDirectory::UserInfo(_) => None,
                 });
                 all.extend(directory.map(|own| (used("directory client"), own)));
@@ -213,6 +217,20 @@ fn registrations(settings: &Settings) -> Vec<(String, &OAuthClient)> {
         }
     }
     all
+}
+
+/// What a directory is asked with, where that is a token.
+fn directory_token(provider: &providers::settings::Settings) -> Option<Expiring> {
+    let KindSettings::Oidc(oidc) = &provider.kind else {
+        return None;
+    };
+    let own = match oidc.directory.as_ref()? {
+        OidcDirectory::Scim(own) => &own.token,
+        OidcDirectory::UserInfo(own) => &own.token,
+        OidcDirectory::Keycloak(_) => return None,
+    };
+    let used = format!("directory of provider {}", provider.id);
+    token(&used, "token", own.expose())
 }
 
 /// The secret of a registration: when it was said to end, and when it ends if it is a token.
@@ -247,20 +265,26 @@ fn token(used: &str, name: &str, text: &str) -> Option<Expiring> {
 /// The certificate files, with where each is used.
 fn files(settings: &Settings) -> Vec<(String, PathBuf)> {
     let mut all = Vec::new();
+    let mut listens = |tls: &Tls, own: String, clients: String| {
+        let chains = tls.certificates.iter().map(|(chain, _)| chain.clone());
+        all.extend(chains.map(|chain| (own.clone(), chain)));
+        let trusted = tls.clients.iter().map(|policy| policy.ca.clone());
+        all.extend(trusted.map(|ca| (clients.clone(), ca)));
+    };
     for listener in &settings.server.listeners {
-        let Some(tls) = &listener.tls else { continue };
-        let own = format!("listener {}", listener.address);
-        all.extend(
-            tls.certificates
-                .iter()
-                .map(|(chain, _)| (own.clone(), chain.clone())),
-        );
-        let clients = format!("client certificates at {}", listener.address);
-        all.extend(
-            tls.clients
-                .iter()
-                .map(|policy| (clients.clone(), policy.ca.clone())),
-        );
+        if let Some(tls) = &listener.tls {
+            let address = &listener.address;
+            listens(
+                tls,
+                format!("listener {address}"),
+                format!("client certificates at {address}"),
+            );
+        }
+    }
+    // Not one of the listeners, whose certificates have a metric of their own.
+    if let Some(tls) = &settings.admin.tls {
+        let clients = "client certificates at the admin interface".to_owned();
+        listens(tls, "admin interface".to_owned(), clients);
     }
     for provider in &settings.providers {
         let own = || format!("provider {}", provider.id);
