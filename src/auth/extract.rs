@@ -339,6 +339,16 @@ impl<'a> Presented<'a> {
         }
     }
 
+    /// The same with another session of ours, which stands in the place of the one that was presented; `None`: none was.
+    pub(crate) fn with_session(self, cookie: &'a str) -> Option<Self> {
+        let Kind::Ours { beside, .. } = self.kind else {
+            return None;
+        };
+        let id = SessionId::parse(cookie)?;
+        let kind = Kind::Ours { id, beside };
+        Some(Self { kind, ..self })
+    }
+
     /// With the hint whether it may have been refused lately.
     pub(crate) const fn hinted(self, refused: bool) -> Self {
         Self { refused, ..self }

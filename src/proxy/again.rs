@@ -1,5 +1,6 @@
 //! What stays open for long: whether its reader may still have it. Where that is not known, the gate is asked again, with
-//! what the request brought: as the next request would ask, which a tunnel and an event stream do not have.
+//! what the request brought: as the next request would ask, which a tunnel and an event stream do not have. A session that has
+//! moved is asked about by the one in its place, which the browser has by then.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -20,19 +21,23 @@ use crate::auth::Over;
 use crate::auth::Presented;
 use crate::auth::Scheme;
 use crate::auth::Source;
+use crate::identity::CredentialClass;
 use crate::identity::Refusal;
 use crate::proxy::admission::Asked;
 use crate::proxy::admission::verdict;
 use crate::proxy::canonical::CanonicalRequest;
+use crate::proxy::identity_headers::IdentityHeaders;
 use crate::proxy::record::Record;
 use crate::proxy::record::RequestId;
 use crate::proxy::requirement::unmet;
 use crate::proxy::route::Routed;
 use crate::proxy::settings::Access;
+use crate::proxy::settings::Require;
 use crate::proxy::verdicts::Verdict;
 use crate::proxy::worker::View;
 use crate::proxy::worker::Worker;
 use crate::rollout::KillPosition;
+use crate::secret::Secret;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::TunnelEnd;
@@ -46,6 +51,10 @@ const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// And that often it is asked then.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A session that was found to be over is followed to the one in its place so often at once: somebody may have moved, and signed
+/// in once more.
+const MOVES: usize = 3;
 
 /// What a request brought, kept for as long as its answer is open.
 pub(super) struct Brought {
@@ -73,6 +82,8 @@ pub(super) struct Reader {
     brought: Option<(CanonicalRequest, Brought)>,
     /// The latest one; `None`: nobody in particular.
     verdict: RefCell<Option<Rc<Verdict>>>,
+    /// The cookie of the session that has taken the place of what the request brought.
+    moved: RefCell<Option<Rc<Secret<String>>>>,
     asking: Cell<bool>,
     ended: Cell<Option<TunnelEnd>>,
     /// Since when nobody could say.
@@ -97,6 +108,8 @@ enum Found {
     Nobody,
     /// It must end.
     End(TunnelEnd),
+    /// Its session is over, which may be because another one has taken its place.
+    Inactive,
 }
 
 impl Found {
@@ -119,6 +132,7 @@ impl Reader {
             began: record.began,
             brought: record.request.clone().zip(brought),
             verdict: RefCell::new(record.verdict.clone()),
+            moved: RefCell::new(None),
             asking: Cell::new(false),
             ended: Cell::new(None),
             unanswered: Cell::new(None),
@@ -175,6 +189,7 @@ impl Reader {
                 self.unanswered.set(None);
             }
             Found::End(why) => self.ended.set(Some(why)),
+            Found::Inactive => self.ended.set(Some(TunnelEnd::Revoked)),
             Found::Nobody => {
                 let now = Instant::now();
                 let since = self.unanswered.get().unwrap_or(began);
@@ -246,11 +261,77 @@ impl Reader {
                 TunnelEnd::Revoked
             });
         }
-        match verdict(&self.worker, &asked, place, &presented).await {
+        let mut moved = self.moved.borrow().clone();
+        for _ in 0..=MOVES {
+            let own = match &moved {
+                Some(cookie) => presented.with_session(cookie.expose()),
+                None => Some(presented),
+            };
+            let Some(own) = own else {
+                return Found::gone();
+            };
+            let found = self
+                .judged(&asked, (place, &route.require), &own, &before)
+                .await;
+            if !matches!(found, Found::Inactive) {
+                return self.followed(&asked, moved, &before, found);
+            }
+            match snapshot.gate.moved_to(&own, now).await {
+                Ok(Some(cookie)) => moved = Some(Rc::new(cookie)),
+                Ok(None) => return Found::gone(),
+                Err(_) => return Found::Nobody,
+            }
+        }
+        Found::gone()
+    }
+
+    /// What was found by a session that has taken the place of another one: who reads goes on only as who the application was told
+    /// they are, to the byte.
+    fn followed(
+        &self,
+        asked: &Asked<'_>,
+        moved: Option<Rc<Secret<String>>>,
+        before: &Verdict,
+        found: Found,
+    ) -> Found {
+        let known = self.moved.borrow().clone();
+        let another = match (&moved, &known) {
+            (Some(moved), Some(known)) => !Rc::ptr_eq(moved, known),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if let (Found::Good(after), true) = (&found, another) {
+            let told = |admitted: &Admitted| {
+                let (entry, limits) = (asked.entry, &asked.view.snapshot.server.limits);
+                let (rules, mark) = (
+                    &entry.settings.identity_headers,
+                    entry.policy.mark(admitted),
+                );
+                IdentityHeaders::render(rules, admitted, mark, limits.identity_bytes)
+            };
+            match (told(&before.admitted), told(&after.admitted)) {
+                (Ok(before), Ok(after)) if before == after => {}
+                (Ok(_) | Err(_), Ok(_) | Err(_)) => return Found::End(TunnelEnd::Moved),
+            }
+            *self.moved.borrow_mut() = moved;
+        }
+        found
+    }
+
+    /// What the gate says of one session or token.
+    async fn judged(
+        &self,
+        asked: &Asked<'_>,
+        (place, require): (usize, &Require),
+        presented: &Presented<'_>,
+        before: &Verdict,
+    ) -> Found {
+        let now = asked.now;
+        match verdict(&self.worker, asked, place, presented).await {
             Ok(after) if !is_same(&before.admitted, &after.admitted) => Found::gone(),
             // Within the tolerance for clocks a token is taken; nothing lasts because of it.
             Ok(after) if after.admitted.expires() <= now => Found::End(TunnelEnd::Expired),
-            Ok(after) => match unmet(&asked, &route.require, &after.admitted) {
+            Ok(after) => match unmet(asked, require, &after.admitted) {
                 // How fresh a login must be was asked when it was opened.
                 None | Some(AuthError::StepUp { .. }) => Found::Good(after),
                 Some(_) => Found::gone(),
@@ -260,6 +341,11 @@ impl Reader {
                 refusal: Refusal::Expired,
                 ..
             }) => Found::End(TunnelEnd::Expired),
+            Err(AuthError::Refused {
+                refusal: Refusal::Inactive,
+                class: Some(CredentialClass::Session),
+                ..
+            }) => Found::Inactive,
             Err(
                 AuthError::Refused { .. }
                 | AuthError::Unproven { .. }

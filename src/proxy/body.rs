@@ -125,11 +125,11 @@ impl<B, E: OnEnd> ResponseBody<B, E> {
         body
     }
 
-    /// Why the answer must end now. A file that is under way ends with a revocation, not with the life of the token that
-    /// it was asked for with.
+    /// Why the answer must end now. A file that is under way ends with a revocation, or with what its reader was, not with the life
+    /// of the token that it was asked for with.
     fn must_end(&self) -> Option<TunnelEnd> {
         let why = self.ticket.as_ref()?.cut()?;
-        (self.events || why == TunnelEnd::Revoked).then_some(why)
+        (self.events || why != TunnelEnd::Expired).then_some(why)
     }
 
     /// Ends the answer: an event stream in order, anything else such that it does not look complete.

@@ -14,7 +14,7 @@ use crate::identity::Scope;
 use crate::proxy::settings::HeaderRule;
 
 /// Rendered identity headers of one person for one application, in order. Cloning copies references.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct IdentityHeaders {
     fields: Vec<(HeaderName, HeaderValue)>,
     bytes: usize,

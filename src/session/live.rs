@@ -25,6 +25,8 @@ pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Live {
     pub(super) row: [u8; 32],
     ended: AtomicBool,
+    /// Another session has taken its place: what is open looks for that one when this one has ended.
+    replaced: AtomicBool,
     /// Another value has taken its place: whoever holds this one asks again.
     superseded: AtomicBool,
     idle: AtomicU64,
@@ -61,6 +63,7 @@ impl Live {
         Arc::new_cyclic(|this| Self {
             row,
             ended: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             superseded: AtomicBool::new(false),
             idle: AtomicU64::new(0),
             seen: AtomicU64::new(0),
@@ -153,6 +156,16 @@ impl Live {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Another session of the same person stands in its place from now on.
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended for good: not because another session of the same person has taken its place.
+    pub(crate) fn has_ended_for_good(&self) -> bool {
+        self.has_ended() && !self.replaced.load(Ordering::Acquire)
+    }
+
     /// Whether it has come to its own end, or was idle for too long.
     pub(crate) fn has_run_out(&self, now: UnixTime) -> bool {
         let seen = UnixTime::from_millis(self.seen.load(Ordering::Acquire));
@@ -191,6 +204,8 @@ impl Live {
         successor.told.fetch_max(told, Ordering::AcqRel);
         let seen = self.seen.load(Ordering::Acquire);
         successor.seen.fetch_max(seen, Ordering::AcqRel);
+        let replaced = self.replaced.load(Ordering::Acquire);
+        successor.replaced.fetch_or(replaced, Ordering::AcqRel);
         self.superseded.store(true, Ordering::Release);
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     ClientSecret,
     /// Which session stands for one of an old system. The key also takes in the secret of that one.
     Wrap,
+    /// Which session took the place of another one. The key also takes in the secret of that one.
+    Successor,
     /// That somebody wants to be among the first, in a cookie.
     OptIn,
     /// A form that waits for its sender. The key also takes in the secret of their cookie.
@@ -56,6 +58,7 @@ impl Purpose {
             Self::DeviceCode => "device_code",
             Self::ClientSecret => "client_secret",
             Self::Wrap => "wrap",
+            Self::Successor => "successor",
             Self::OptIn => "opt_in",
             Self::KeptForm => "kept_form",
             Self::HandedOut => "handed_out",
@@ -74,6 +77,7 @@ impl Purpose {
             Self::DeviceCode => b"device-code",
             Self::ClientSecret => b"client-secret",
             Self::Wrap => b"wrap",
+            Self::Successor => b"successor",
             Self::OptIn => b"opt-in",
             Self::KeptForm => b"kept-form",
             Self::HandedOut => b"handed-out",

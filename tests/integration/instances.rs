@@ -11,6 +11,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::carry_over::at_the_old_side;
+use crate::carry_over::closed;
+use crate::carry_over::moves;
+use crate::carry_over::script;
+use crate::carry_over::signs_out_at_both;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Idp;
@@ -593,6 +598,43 @@ async fn what_is_open_outlives_what_an_instance_remembers_and_ends_with_a_sign_o
     assert_eq!(b.metric(closed).await, 0.0);
     sign_out(&a, &session).await;
     // What the two seconds of a sign-out are is measured above; here a busy machine is given a while more.
+    for one in &mut open {
+        one.ends(Duration::from_secs(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_at_another_instance_goes_on_with_the_session_that_took_the_place() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let (redis, upstream) = (Redis::start(), crate::lasting::application().await);
+    let sessions = redis.shared("5m");
+    let sessions = sessions.replace("sessions: {", "sessions: { carry_over: [silent],");
+    let yaml = |percent| {
+        crate::lasting::config(&old, &new, upstream, &sessions)
+            .replace("percent: 100", &format!("percent: {percent}"))
+    };
+    let (a, b) = (Proxy::start(&yaml(0)), Proxy::start(&yaml(0)));
+    ready(&a).await;
+    ready(&b).await;
+    let mut browser = at_the_old_side(&a).await;
+    let mut open = [
+        Open::of(&b, &browser, true).await,
+        Open::of(&b, &browser, false).await,
+    ];
+    new.remembers(true);
+    b.edit(&yaml(100));
+    let before = moves(&a, &yaml(100), &mut browser).await;
+    until(async || script(&b, &before).await == 401).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        for one in &mut open {
+            assert!(one.is_open().await, "{}", b.log());
+        }
+    }
+    for reason in ["revoked", "expired", "moved"] {
+        assert_eq!(closed(&b, reason).await, 0.0, "{reason}");
+    }
+    signs_out_at_both(&a, &mut browser, (&old, &new)).await;
     for one in &mut open {
         one.ends(Duration::from_secs(10)).await;
     }

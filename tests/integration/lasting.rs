@@ -43,6 +43,7 @@ async fn serve(mut stream: TcpStream) {
             Some("/events") => String::from(
                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
             ),
+            Some("/file") => String::from("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegins"),
             Some(_) => String::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
             None => return,
         };
@@ -134,7 +135,7 @@ impl Open {
         Self { stream, socket }
     }
 
-    async fn of(proxy: &Proxy, browser: &Browser, socket: bool) -> Self {
+    pub(crate) async fn of(proxy: &Proxy, browser: &Browser, socket: bool) -> Self {
         let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
         Self::with(proxy, &cookies.join("; "), socket).await
     }
@@ -153,6 +154,11 @@ impl Open {
 
     /// Waits until it is ended, and how.
     pub(crate) async fn ends(&mut self, within: Duration) {
+        self.ends_with(1_008, within).await;
+    }
+
+    /// The same, with the code that a WebSocket is closed with.
+    pub(crate) async fn ends_with(&mut self, code: u16, within: Duration) {
         let mut seen = Vec::new();
         let mut chunk = [0; 1_024];
         let end = async {
@@ -167,7 +173,8 @@ impl Open {
         };
         timeout(within, end).await.expect("it ends in time");
         if self.socket {
-            assert_eq!(seen[..4], [0x88, 0x02, 0x03, 0xf0], "a goodbye with 1008");
+            let [high, low] = code.to_be_bytes();
+            assert_eq!(seen[..4], [0x88, 0x02, high, low], "a goodbye with {code}");
         } else {
             assert_eq!(seen, b"0\r\n\r\n", "in order");
         }

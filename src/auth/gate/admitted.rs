@@ -58,7 +58,8 @@ pub(crate) enum Over {
     /// It was ended: a logout, a revocation.
     Revoked,
     /// Neither is known: the gate must be asked again, as the next request would. The session is to be renewed or was, what
-    /// is known of it is too old, the answer of the owner has run out, a key is gone, the switch has moved.
+    /// is known of it is too old, another one has taken its place, the answer of the owner has run out, a key is gone, the switch
+    /// has moved.
     AskAgain,
 }
 
@@ -102,7 +103,7 @@ impl Admitted {
         let session = self.session.as_deref();
         let run_out = session.is_some_and(|session| self.ends <= now || session.has_run_out(now));
         // One that has run out ends as well, by itself.
-        let ended = session.is_some_and(Live::has_ended) && !run_out;
+        let ended = session.is_some_and(Live::has_ended_for_good) && !run_out;
         Some(if ended || !self.standing.holds(now) {
             Over::Revoked
         } else if run_out {

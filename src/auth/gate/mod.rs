@@ -14,7 +14,7 @@ mod fit;
 mod issued;
 mod judged;
 mod made_of;
-mod moved;
+pub(super) mod moved;
 mod noted;
 mod owner;
 mod passwords;

@@ -1,13 +1,15 @@
-//! A session that came to the new side by an exchange: what it follows ends with its first use, and its owner is asked for it
-//! again in the same way.
+//! Sessions that came to the new side without a sign-in: what they follow ends a moment later, what is open with that goes on with
+//! them, and whoever gave one for an exchange is asked for it again in the same way.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::debug;
 
+use crate::auth::error::AuthError;
 use crate::auth::extract::Presented;
 use crate::auth::gate::Deps;
 use crate::auth::gate::Gate;
@@ -16,6 +18,7 @@ use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
+use crate::identity::CredentialClass;
 use crate::identity::Identity;
 use crate::identity::Refusal;
 use crate::providers::Provider;
@@ -23,13 +26,21 @@ use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
+use crate::secret::Secret;
 use crate::session::AskAgain;
 use crate::session::CameBy;
 use crate::session::Restored;
+use crate::store::StoreError;
 
 /// A browser with several tabs has requests on their way with the cookie of the old session when it gets the new one: they are
 /// answered as before. An answer that forgets the cookie would forget the new one, which has its name.
 const ON_THEIR_WAY: Duration = Duration::from_secs(5);
+
+/// How often it is looked meanwhile whether the new one is over: nobody is to be let in by the old one then.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is tried to end a session that nobody else will end.
+const TRIES: usize = 12;
 
 /// Sessions that wait for it, in this process: 4 096.
 static WAITING: Semaphore = Semaphore::const_new(4_096);
@@ -78,6 +89,24 @@ impl Gate {
         }))
     }
 
+    /// The cookie of the session that has taken the place of the presented one, which is over; `None`: none has. Whether that one
+    /// counts, and is the same person's, is still to be asked.
+    ///
+    /// # Errors
+    ///
+    /// An outage of the store.
+    pub(crate) async fn moved_to(
+        &self,
+        presented: &Presented<'_>,
+        now: UnixTime,
+    ) -> Result<Option<Secret<String>>, AuthError> {
+        let Some(id) = presented.session() else {
+            return Ok(None);
+        };
+        let found = self.deps.sessions.successor(id, now).await;
+        found.map_err(|error| AuthError::store(&error, CredentialClass::Session))
+    }
+
     /// The browser has the session of the new side: that of the old one is over, here and there, once the requests are answered
     /// that were on their way with it.
     pub(super) fn has_arrived(
@@ -98,59 +127,101 @@ impl Gate {
             Some((owner, theirs.credential()?))
         });
         let earlier = Earlier {
-            follows: *follows,
+            row: *follows,
             theirs: theirs.filter(|(owner, _)| owner.ends_sessions()),
-            new: restored.clone(),
+            new: *restored.row(),
+            exchanged: Some(restored.clone()),
             now: asked.now,
             deps: self.deps.clone(),
         };
-        // Where too many wait, this one does not.
-        let room = WAITING.try_acquire().ok();
-        self.deps.background.spawn(async move {
-            if room.is_some() {
-                tokio::time::sleep(ON_THEIR_WAY).await;
-            }
-            drop(room);
-            earlier.end().await;
-        });
+        earlier.ends_soon();
     }
 }
 
-/// A session that was exchanged for another, which has been used.
-struct Earlier {
-    follows: [u8; 32],
+/// A session whose place another one has taken.
+pub(in crate::auth) struct Earlier {
+    row: [u8; 32],
     /// The session of the old system that came along with the first use of the new one.
     theirs: Option<(Arc<dyn Provider>, Credential)>,
-    new: Restored,
+    /// The row of the new one,
+    new: [u8; 32],
+    /// and itself, where its next use may try again what failed.
+    exchanged: Option<Restored>,
     now: UnixTime,
     deps: Deps,
 }
 
 impl Earlier {
-    async fn end(self) {
-        let (deps, now) = (&self.deps, self.now + ON_THEIR_WAY);
-        let farewell = match deps.sessions.end_known(&self.follows, now).await {
-            Ok(Some(farewell)) => farewell,
-            // Another instance was first, or a sign-out; what that ended, the new one is told by its marks.
-            Ok(None) => return,
-            Err(error) => {
-                debug!(%error, "A session of the old side that was exchanged ends with the next use of the new one.");
-                self.new.was_not_used();
-                return;
+    /// Of a browser that has got the new session by coming back from the new provider.
+    pub(in crate::auth) fn of(deps: &Deps, row: [u8; 32], new: [u8; 32], now: UnixTime) -> Self {
+        Self {
+            row,
+            theirs: None,
+            new,
+            exchanged: None,
+            now,
+            deps: deps.clone(),
+        }
+    }
+
+    /// Ends it once the requests are answered that were on their way with it; with the new one, if that is over sooner.
+    pub(in crate::auth) fn ends_soon(self) {
+        // Where too many wait, this one does not.
+        let room = WAITING.try_acquire().ok();
+        let background = self.deps.background.clone();
+        background.spawn(async move {
+            let began = Instant::now();
+            while room.is_some() && began.elapsed() < ON_THEIR_WAY {
+                tokio::time::sleep(LOOK).await;
+                let known = self.deps.sessions.known(&self.new, self.now + began.elapsed());
+                if matches!(known.await, Ok(None)) {
+                    break;
+                }
             }
+            drop(room);
+            for _ in 0..TRIES {
+                match self.end(self.now + began.elapsed()).await {
+                    Ok(()) => return,
+                    Err(error) if self.exchanged.is_some() => {
+                        debug!(%error, "A session of the old side that was exchanged ends with the next use of the new one.");
+                        break;
+                    }
+                    Err(error) => {
+                        debug!(%error, "A session whose place another one has taken could not be ended yet.");
+                        tokio::time::sleep(ON_THEIR_WAY).await;
+                    }
+                }
+            }
+            if let Some(exchanged) = &self.exchanged {
+                exchanged.was_not_used();
+            }
+        });
+    }
+
+    async fn end(&self, now: UnixTime) -> Result<(), StoreError> {
+        let deps = &self.deps;
+        // Another instance was first, or a sign-out; what that ended, the new one is told by its marks.
+        let Some(farewell) = deps.sessions.end_replaced(&self.row, now).await? else {
+            return Ok(());
         };
+        // What was made of it for the last requests.
+        let made = deps.revocations.takes_over(&self.row, &self.new, now);
+        if let Err(error) = made.await {
+            debug!(%error, "What was made of a session in its last moment ends by itself.");
+        }
         let Some(provider) = deps.providers.named(&farewell.provider) else {
-            return;
+            return Ok(());
         };
         let token = farewell.refresh_token;
         let token = token.map(|token| Spent::Token(Arc::clone(provider), token));
-        let theirs = self
-            .theirs
+        let theirs = self.theirs.clone();
+        let theirs = theirs
             .filter(|(owner, _)| owner.id() == provider.id())
             .map(|(owner, credential)| Spent::Session(owner, credential));
         for spent in token.into_iter().chain(theirs) {
             let notice = Notice::new(provider.id(), spent, &deps.reports.metrics, now);
             deps.notices.send(notice, &deps.background);
         }
+        Ok(())
     }
 }

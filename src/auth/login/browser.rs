@@ -52,6 +52,17 @@ impl Logins {
         }
     }
 
+    /// Whether another session has taken the place of the one that the browser sent, a moment ago.
+    pub(super) async fn has_moved_on(&self, ask: &Ask<'_>) -> bool {
+        match self.session_id(ask) {
+            Some(id) => {
+                let successor = self.deps.sessions.successor(id, ask.now).await;
+                successor.map_or(true, |successor| successor.is_some())
+            }
+            None => false,
+        }
+    }
+
     pub(super) fn sent(&self, ask: &Ask<'_>) -> SessionSent {
         let headers = ask.request.headers;
         let theirs = &ask.policy.owners().cookies;

@@ -45,12 +45,11 @@ use crate::rollout::Plan;
 use crate::secret::Secret;
 use crate::session::OldSession;
 use crate::session::Restored;
-use crate::store::StoreError;
 use crate::telemetry::metrics::Attempt;
 use crate::telemetry::metrics::CarryOver;
 
 /// The rule that a session of such a login names.
-const RULE: &str = "silent";
+pub(super) const RULE: &str = "silent";
 
 impl Logins {
     /// Whether somebody who was admitted may be asked after at the new provider: a person with a session of the old side who
@@ -120,6 +119,9 @@ impl Logins {
         if !health.usable || health.down_since.is_some() {
             return None;
         }
+        if self.has_been_replaced(&ask).await {
+            return None;
+        }
         // The new provider has yet to prove itself in this step.
         if !self.may_set_out(&ask, &device, plan, Arm::To).await {
             return None;
@@ -176,7 +178,7 @@ impl Logins {
     }
 
     /// Counts a try. A browser that forgets everything is not sent round: the person is counted too.
-    async fn one_more_try(
+    pub(super) async fn one_more_try(
         &self,
         plan: &Plan,
         person: &CanonicalSubject,
@@ -223,66 +225,8 @@ impl Logins {
         }
     }
 
-    /// Whether a session that was made without a sign-in takes the place of the one that its person still holds, which ends.
-    /// Nobody who signs out meanwhile, here or at another instance, is signed in by it: `false`, and nobody may get its cookie.
-    pub(super) async fn takes_place(
-        &self,
-        ask: &Ask<'_>,
-        person: &CanonicalSubject,
-        new: &[u8; 32],
-    ) -> Result<bool, StoreError> {
-        let sessions = &self.deps.sessions;
-        let Some(earlier) = self.session_id(ask) else {
-            // Of the old system itself.
-            return match self.theirs_at_from(ask, person).await {
-                Some(old) => sessions.takes_place(&old, new, ask.now).await,
-                None => Ok(false),
-            };
-        };
-        let held = self.session(ask).await;
-        if !sessions.takes_place(&earlier.row(), new, ask.now).await? {
-            return Ok(false);
-        }
-        let revocations = &self.deps.revocations;
-        let followed = held.as_ref().and_then(Restored::came_by);
-        let followed = followed.map(|came_by| *came_by.follows());
-        for before in [Some(earlier.row()), followed].into_iter().flatten() {
-            revocations.takes_over(&before, new, ask.now).await?;
-        }
-        // What was revoked a moment ago ends its row behind us, and says nothing of the one that is new.
-        let holds = held.is_some_and(|held| self.holds(ask, &held));
-        let farewell = sessions.end(earlier, ask.now).await?;
-        // What was made of it between the look and its end.
-        if let Err(error) = revocations.takes_over(&earlier.row(), new, ask.now).await {
-            debug!(%error, "What was made of a session in its last moment ends by itself.");
-        }
-        Ok(farewell.is_some_and(|mut farewell| {
-            self.revoke_at_provider(ask, &mut farewell);
-            holds && !farewell.rested
-        }))
-    }
-
-    /// Whether another session than `own` has just taken the place of what the browser holds.
-    pub(super) async fn has_another_successor(
-        &self,
-        ask: &Ask<'_>,
-        own: &[u8; 32],
-    ) -> Result<bool, StoreError> {
-        let before: Vec<[u8; 32]> = match self.session_id(ask) {
-            Some(earlier) => vec![earlier.row()],
-            None => self.old_digests(ask),
-        };
-        for before in before {
-            let successor = self.deps.sessions.took_place(&before, ask.now).await?;
-            if successor.is_some_and(|successor| successor != *own) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// What names the sessions of the old side's systems that the browser may hold, whether they are any.
-    fn old_digests(&self, ask: &Ask<'_>) -> Vec<[u8; 32]> {
+    pub(super) fn old_digests(&self, ask: &Ask<'_>) -> Vec<[u8; 32]> {
         let from = ask.policy.plan().map(|plan| &plan.from);
         let owners = ask.policy.owners().cookies.iter();
         let own = owners.filter(|(_, provider)| Some(provider.id()) == from);
@@ -295,13 +239,17 @@ impl Logins {
     }
 
     /// Whether nothing of a session is revoked.
-    fn holds(&self, ask: &Ask<'_>, session: &Restored) -> bool {
+    pub(super) fn holds(&self, ask: &Ask<'_>, session: &Restored) -> bool {
         Standing::new(self.deps.revocations.index(), marks_of(session)).holds(ask.now)
     }
 
     /// The session of the old system itself that the browser holds, by its digest, if it is still this person's: by the word of
     /// that system, asked now, and by ours. Applications leave the cookie where it is when somebody signs out.
-    async fn theirs_at_from(&self, ask: &Ask<'_>, person: &CanonicalSubject) -> Option<[u8; 32]> {
+    pub(super) async fn theirs_at_from(
+        &self,
+        ask: &Ask<'_>,
+        person: &CanonicalSubject,
+    ) -> Option<[u8; 32]> {
         let plan = ask.policy.plan()?;
         for (cookie, provider) in &ask.policy.owners().cookies {
             let sent = cookies::named(ask.request.headers, cookie);
@@ -333,7 +281,7 @@ impl Logins {
 
     /// Which sessions the browser holds, ours or the old side's, such that nobody learns them from it. A name alone says
     /// little: applications leave the cookie where it is when somebody signs out, and when somebody else signs in.
-    fn holder(&self, ask: &Ask<'_>) -> String {
+    pub(super) fn holder(&self, ask: &Ask<'_>) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         let mut add = |name: &str| {
             let sent = match cookies::named(ask.request.headers, name) {

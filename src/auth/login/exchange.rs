@@ -197,6 +197,12 @@ impl Logins {
             self.deps.sessions.end_known(&created.row, now).await?;
             return Err(refused(CarryOver::Refused));
         }
+        if let Some(earlier) = self.session_id(ask) {
+            let led = self.deps.sessions.leads_on(earlier, &created, now).await;
+            if let Err(error) = led {
+                debug!(%error, "What is open with a session ends with it.");
+            }
+        }
         self.makes_room(ask, &created).await;
         let mut device = device.clone();
         device.has_moved(plan);

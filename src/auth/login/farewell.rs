@@ -165,8 +165,8 @@ impl Logins {
         ended
     }
 
-    /// Ends the session that has just taken the place of another without a sign-in, of which this browser may not have heard yet;
-    /// `false`: the store does not know of it yet.
+    /// Ends the session that has just taken the place of another without a sign-in, of which this browser may not have heard yet, or
+    /// the one whose place was taken; `false`: the store does not know of it yet.
     pub(super) async fn ends_successor(
         &self,
         ask: &Ask<'_>,

@@ -81,6 +81,9 @@ impl Logins {
         if let Some(id) = self.session_id(ask) {
             let successor = self.deps.sessions.took_place(&id.row(), ask.now).await;
             ended.recorded &= self.ends_successor(ask, successor).await;
+            // The one in whose place it is still answers what was on its way with that.
+            let before = self.deps.sessions.predecessor(&id.row(), ask.now).await;
+            ended.recorded &= self.ends_successor(ask, before).await;
         }
         cookies.extend(ended.forget);
         if let Some(farewell) = &mut farewell {

@@ -39,6 +39,7 @@ mod room;
 mod said;
 mod settle;
 mod start;
+mod taken_place;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -303,6 +304,8 @@ impl Logins {
                         errand: Errand::Session,
                     });
                 }
+                // The browser may have the one in its place by now, under the same name.
+                _ if self.has_moved_on(&ask).await => {}
                 _ => begin.cookies.extend(self.forget_session(&ask)),
             }
             match begin.device.bounce(now) {

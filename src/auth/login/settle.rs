@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use tracing::debug;
 use tracing::error;
 use tracing::warn;
 
@@ -32,9 +33,11 @@ use crate::rollout::Person;
 use crate::rollout::Plan;
 use crate::rollout::RuleRef;
 use crate::session::Backing;
+use crate::session::Created;
 use crate::session::NewSession;
 use crate::session::Origin;
 use crate::session::Restored;
+use crate::session::SessionId;
 use crate::store::StoreError;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
@@ -170,17 +173,20 @@ impl Logins {
             .map_err(|error| away(&error))?;
         // Whatever session the browser came with ends here: nothing of it is carried over.
         if asked_after {
-            let place = self.takes_place(ask, &canonical, &created.row).await;
+            let place = self.takes_place(ask, &canonical, &created).await;
             if !matches!(place, Ok(true)) {
                 return Err(self.is_not_needed(ask, &created.row, place).await);
             }
         } else if let Some(earlier) = self.session_id(ask) {
             let held = self.session(ask).await;
+            let theirs = |held: &Restored| *held.canonical() == canonical;
+            let same = held.as_ref().is_some_and(theirs);
+            if same {
+                self.leads_on(ask, earlier, &created).await;
+            }
             match self.deps.sessions.end(earlier, ask.now).await {
                 Ok(Some(mut farewell)) => {
                     self.revoke_at_provider(ask, &mut farewell);
-                    let theirs = |held: &Restored| *held.canonical() == canonical;
-                    let same = held.as_ref().is_some_and(theirs);
                     let followed = held.as_ref().and_then(Restored::came_by);
                     let followed = followed.map(|came_by| *came_by.follows());
                     for before in [Some(farewell.row), followed].into_iter().flatten() {
@@ -208,6 +214,15 @@ impl Logins {
         let cookies: Vec<HeaderValue> = cookies.collect();
         let subject = self.deps.reports.pseudonyms.of(&canonical);
         Ok((cookies, subject))
+    }
+
+    /// What is open with the session of before goes on with the new one of the same person.
+    pub(super) async fn leads_on(&self, ask: &Ask<'_>, earlier: SessionId<'_>, new: &Created) {
+        let sessions = &self.deps.sessions;
+        match sessions.leads_on(earlier, new, ask.now).await {
+            Ok(()) => sessions.is_replaced(&earlier.row()),
+            Err(error) => debug!(%error, "What is open with a session ends with it."),
+        }
     }
 
     /// What upstreams got for the session that a sign-in has ended goes on with the new one, if that is the same person's, and is

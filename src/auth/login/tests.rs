@@ -11,6 +11,7 @@ mod joined;
 mod kept;
 mod lifetimes;
 mod linked;
+mod meanwhile;
 mod planned;
 mod recalled;
 mod signs_out;

@@ -46,6 +46,10 @@ const PROTOCOL_ERROR: u16 = 1_002;
 /// The one who is there may not be there any more.
 const POLICY: u16 = 1_008;
 
+/// Whoever comes again at once is let in again, as somebody of whom the application is told something else (RFC 6455 §7.4.2; IANA:
+/// "Service Restart").
+const COME_AGAIN: u16 = 1_012;
+
 /// What is spoken in a tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Speech {
@@ -171,7 +175,12 @@ where
     let looking = async {
         loop {
             if let Some(end) = over() {
-                return (POLICY, end);
+                let code = if end == TunnelEnd::Moved {
+                    COME_AGAIN
+                } else {
+                    POLICY
+                };
+                return (code, end);
             }
             if !shared.is_there() {
                 return (GOING_AWAY, TunnelEnd::Idle);

@@ -235,6 +235,8 @@ places! {
         Revoked = "revoked",
         /// The session or the token came to its end.
         Expired = "expired",
+        /// Another session has taken the place of this one, of which the application is told something else.
+        Moved = "moved",
     }
 }
 

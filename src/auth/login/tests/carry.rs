@@ -54,7 +54,7 @@ pub(super) async fn of_the_old_side(world: &mut World) -> Browser {
 }
 
 /// What the provider answers if it may not show a page and would have to.
-fn would_ask(location: &str) -> String {
+pub(super) fn would_ask(location: &str) -> String {
     let answer = signed_in(location, "nobody");
     let (path, query) = answer.split_once('?').unwrap();
     let state = query.split_once("&state=").unwrap().1;
@@ -92,7 +92,7 @@ async fn nobody_with_a_session_is_sent_to_a_provider_that_is_known_to_be_away() 
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_moves_without_a_page_where_the_new_provider_knows_the_person() {
     let mut world = asking();
     let mut browser = of_the_old_side(&mut world).await;
@@ -126,7 +126,8 @@ async fn a_session_moves_without_a_page_where_the_new_provider_knows_the_person(
         !text.contains("arm=\"modern\",event=\"started\"}"),
         "it is no journey of a login: {text}"
     );
-    // The old cookie opens nothing, what was issued for it is revoked, and the person is pinned.
+    // Soon the old cookie opens nothing, what was issued for it is revoked, and the person is pinned.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     browser.jar.insert(COOKIE.to_owned(), before);
     assert_eq!(arm(&world, &mut browser).await, None);
     for _ in 0..20 {

@@ -252,11 +252,11 @@ async fn a_move_that_broke_off_half_way_goes_with_whoever_signs_out() {
     let asked = page("/").with(&world, &mut browser).await;
     let mut other_tab = browser.clone();
     let callback = signed_in(&asked.location, "alice");
-    // The place is taken, and what ends the session before is never written: the instance is gone.
+    // The place is taken, and nobody is left to end the session before: the instance is gone.
     *store.halts_at.lock().unwrap() = Some("handover");
     let breaks_off = async {
         store.halted.notified().await;
-        *store.halts_at.lock().unwrap() = Some("session");
+        *store.halts_at.lock().unwrap() = Some("successor");
         store.goes_on.notify_one();
         store.halted.notified().await;
     };
