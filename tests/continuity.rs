@@ -17,6 +17,7 @@ type Row = (
 
 const LOGIN: &str = "src/auth/login/tests.rs";
 const CARRY: &str = "src/auth/login/tests/carry.rs";
+const MEANWHILE: &str = "src/auth/login/tests/meanwhile.rs";
 const RECALLED: &str = "src/auth/login/tests/recalled.rs";
 const LINKED: &str = "src/auth/login/tests/linked.rs";
 const CHOOSER: &str = "src/auth/login/tests/chooser.rs";
@@ -111,6 +112,24 @@ const ROWS: &[Row] = &[
             (
                 "tests/integration/carry_over.rs",
                 "a_session_moves_without_a_sign_in_and_the_application_sees_the_same_bytes",
+            ),
+        ],
+    ),
+    (
+        "old → moved, meanwhile",
+        "requests on their way are answered as before, and what is open goes on",
+        &[
+            (
+                MEANWHILE,
+                "what_was_on_its_way_is_answered_as_before_and_takes_nothing_of_the_new_session",
+            ),
+            (
+                MEANWHILE,
+                "whoever_signs_out_of_the_new_session_is_out_of_the_one_that_still_answers",
+            ),
+            (
+                "tests/integration/carry_over.rs",
+                "what_is_open_does_not_notice_a_move_and_ends_with_the_session_that_took_the_place",
             ),
         ],
     ),
@@ -275,11 +294,17 @@ const ROWS: &[Row] = &[
     ),
     (
         "fallback → new",
-        "the new side is healthy again, and its person opens a page",
-        &[(
-            "src/auth/login/tests/back.rs",
-            "the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_healthy",
-        )],
+        "the new side is healthy again and knows its person, who opens a page; or else the next sign-in, at its end",
+        &[
+            (
+                "src/auth/login/tests/back.rs",
+                "the_session_of_a_fallback_moves_at_the_next_page_once_its_provider_is_healthy",
+            ),
+            (
+                "src/auth/login/tests/back.rs",
+                "whoever_would_have_to_sign_in_there_keeps_the_session_of_a_fallback_until_its_end",
+            ),
+        ],
     ),
     (
         "none → new",

@@ -142,7 +142,7 @@ impl AppPolicy {
         self.wraps
     }
 
-    /// Whether somebody has the session of a fallback that is to end once the provider that was away is healthy again.
+    /// Whether somebody has the session of a fallback that is to go back once the provider that was away is healthy again.
     pub(crate) fn goes_back(&self, admitted: &Admitted) -> bool {
         let mut fallbacks = self.fallbacks.iter().filter(|fallback| fallback.recheck);
         fallbacks.any(|fallback| admitted.arm() == Some(fallback.from.other()))

@@ -30,7 +30,7 @@ pub struct Fallback {
     pub not_paths: Vec<Box<str>>,
     /// How long a session made this way lives.
     pub max_age: Duration,
-    /// Whether it ends early: at the next page, once the provider that was away is healthy again.
+    /// Whether its person goes back early: at the next page, once the provider that was away is healthy again and knows them.
     pub recheck: bool,
     /// How many logins an hour may take it.
     pub per_hour: u32,

@@ -208,7 +208,7 @@ mappings! {
     RawFallbackSession {
         /// How long they live. From `1m` to `1h`. Default `1h`.
         max_age: At<Span>,
-        /// Once the provider that was away is healthy again, such a session ends when its person opens a page, and they sign in where they belong: without a page where that provider still knows them. Default `false`: it lasts for `max_age`.
+        /// Once the provider that was away is healthy again, it is asked about the person of such a session when they open a page, without a page being shown (`prompt=none`): every 10 min and `sessions.silent.max_per_subject_per_day` (2) times a day at most. If it knows them still, they have a session of it; if not, this one goes on until its end, and the next sign-in is where they belong. Default `false`: it lasts for `max_age`.
         recheck_when_healthy: At<bool>,
         /// What such a session is called towards the application: templates read it as `{session_mark}`, and access lines have it as `mark`. At most 64 letters, digits, `-`, `_` and `.`. Default: it has no mark.
         mark_: At<String>,

@@ -1,5 +1,6 @@
 //! Sessions of a fallback, once the provider that was away is healthy again.
 
+use super::carry::would_ask;
 use super::*;
 use crate::revocation::Asked as RevocationAsked;
 use crate::revocation::Source as RevocationSource;
@@ -22,6 +23,11 @@ fn page(target: &str) -> Visit<'_> {
 /// The new provider is away, and somebody took the fallback at 40.
 async fn fallen(recheck: bool) -> (World, Browser) {
     let mut world = both();
+    world.canonical = Some(crate::links::settings::Canonical::by_claims(
+        "uid:{subject}",
+        Vec::new(),
+        &["old", "new"],
+    ));
     away(&world.new, 0);
     world.fallbacks = vec![Fallback {
         app: world.app.clone(),
@@ -57,8 +63,8 @@ async fn stands(visit: Visit<'_>, world: &World, browser: &mut Browser) -> (Opti
     (seen.admitted.and_then(|good| good.arm()), seen.location)
 }
 
-#[tokio::test]
-async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_healthy() {
+#[tokio::test(start_paused = true)]
+async fn the_session_of_a_fallback_moves_at_the_next_page_once_its_provider_is_healthy() {
     let (world, mut browser) = fallen(true).await;
     let stays = (Some(Arm::From), String::new());
     let seen = stands(page("/a").at(100), &world, &mut browser).await;
@@ -75,7 +81,7 @@ async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_he
         ..Visit::to("/api")
     };
     let seen = stands(call.at(102), &world, &mut browser).await;
-    assert_eq!(seen, stays, "no page: nothing to show a login on");
+    assert_eq!(seen, stays, "no page: nothing to send round");
     let post = Visit {
         method: Method::POST,
         ..page("/a")
@@ -83,21 +89,14 @@ async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_he
     let seen = stands(post.at(102), &world, &mut browser).await;
     assert_eq!(seen, stays, "what was typed is not lost");
 
-    let mut copy = Browser {
-        jar: browser.jar.clone(),
-    };
+    let mut copy = browser.clone();
     let (_, location) = stands(page("/orders?x=1").at(103), &world, &mut browser).await;
     assert!(
-        location.starts_with("https://new.idp.test/authorize?") && !location.contains("prompt="),
+        location.starts_with("https://new.idp.test/authorize?")
+            && location.ends_with("&prompt=none"),
         "{location}"
     );
-    assert!(
-        !browser.jar.contains_key(COOKIE),
-        "{:?}",
-        browser.jar.keys()
-    );
-    let (arm, _) = stands(Visit::to("/a").at(104), &world, &mut copy).await;
-    assert_eq!(arm, None, "a copy of the cookie is worth nothing");
+    assert_eq!(browser.jar[COOKIE], copy.jar[COOKIE], "nothing has ended");
     let callback = signed_in(&location, "alice");
     let seen = Visit::to(&callback)
         .at(105)
@@ -106,6 +105,50 @@ async fn the_session_of_a_fallback_ends_at_the_next_page_once_its_provider_is_he
     assert_eq!(seen.location, "/orders?x=1");
     let seen = stands(page("/a").at(106), &world, &mut browser).await;
     assert_eq!(seen, (Some(Arm::To), String::new()), "and there it stays");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (arm, _) = stands(Visit::to("/a").at(112), &world, &mut copy).await;
+    assert_eq!(arm, None, "a copy of the cookie is worth nothing");
+}
+
+#[tokio::test]
+async fn whoever_would_have_to_sign_in_there_keeps_the_session_of_a_fallback_until_its_end() {
+    for answer in [None, Some("bob"), Some("down")] {
+        let (world, mut browser) = fallen(true).await;
+        back_again(&world.new);
+        let settings = crate::session::settings::Settings {
+            revalidate: Duration::from_secs(7_200),
+            ..crate::auth::fake::session_settings()
+        };
+        world.sessions().reload(&settings).unwrap();
+        let mut asked = Vec::new();
+        for minutes in [2, 3, 13, 20, 30, 40, 50, 58] {
+            let seen = stands(page("/a").at(60 * minutes), &world, &mut browser).await;
+            if seen == (Some(Arm::From), String::new()) {
+                continue;
+            }
+            let (arm, location) = seen;
+            assert!(
+                arm == Some(Arm::From) && location.contains("prompt=none"),
+                "{answer:?}: {location}"
+            );
+            asked.push(minutes);
+            let callback = match answer {
+                None => would_ask(&location),
+                Some(person) => signed_in(&location, person),
+            };
+            let back = page(&callback).at(60 * minutes + 1);
+            let back = back.with(&world, &mut browser).await;
+            assert_eq!(back.location, "/a", "{answer:?}: {back:?}");
+        }
+        assert_eq!(asked, [2, 13], "{answer:?}: left alone, and twice a day");
+        let (arm, location) = stands(page("/a").at(3_700), &world, &mut browser).await;
+        assert!(
+            arm.is_none()
+                && location.starts_with("https://new.idp.test/authorize?")
+                && !location.contains("prompt="),
+            "{answer:?}: {location}"
+        );
+    }
 }
 
 #[tokio::test]
