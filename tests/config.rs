@@ -120,6 +120,7 @@ fn a_strict_check_looks_at_what_comes_of_an_exchange() {
   asked: { token_exchange: { provider: new, audiences: [api], longer_life: 5m, client: { id: ferry, secret: { file: secret } } } }
   old: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 1h, format: { jwt: { shared_secret: { file: secret } } } } }
   good: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], ttl: 5m, binding: keep } }
+  exact: { token_exchange: { provider: new, audiences: [api], longer_life: 0s, binding: refuse, client: { id: ferry, secret: { file: secret } } } }
 secrets: { signing: { rotate_every: 200d } }
 ";
     fs::write(dir.path().join("lax.yaml"), format!("{LAX}{more}")).unwrap();
@@ -138,7 +139,9 @@ secrets: { signing: { rotate_every: 200d } }
         assert!(said.contains(&format!("error[{rule}]")), "{rule}\n{said}");
         assert!(said.contains(&format!("at {at}")), "{at}\n{said}");
     }
-    assert!(!said.contains("exchange.good"), "{said}");
+    for good in ["exchange.good", "exchange.exact.token_exchange.longer_life"] {
+        assert!(!said.contains(good), "{good}\n{said}");
+    }
     // Keys that are kept elsewhere are rotated there: with one of them, the next one is known to nobody.
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     for (name, files, lacks) in [("one", "[a]", true), ("two", "[a, b]", false)] {

@@ -106,7 +106,13 @@ const BREAKS: &[(&str, &str, &str)] = &[
     (
         "AFS025",
         "",
-        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], longer_life: 5m, client: CLIENT } } }",
+        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], longer_life: 1s, client: CLIENT } } }",
+    ),
+    // By default a minute.
+    (
+        "AFS025",
+        "",
+        "exchange: { asked: { token_exchange: { provider: new, audiences: [api], client: CLIENT } } }",
     ),
     ("AFS026", "", "secrets: { signing: { files: [key] } }"),
     (

@@ -63,7 +63,7 @@ rules! {
     LONG_MINTED "AFS022" "Tokens that we mint live for a quarter of an hour at most.";
     OLD_KEYS "AFS023" "A key signs for 90 days at most.";
     LOST_BINDING "AFS024" "A bound token stays bound, or is not exchanged.";
-    LONGER_LIFE "AFS025" "What a token is exchanged for ends with it, or within a minute.";
+    LONGER_LIFE "AFS025" "What a token is exchanged for ends with it.";
     ONE_SIGNING_KEY "AFS026" "Keys that sign can be rotated: where they are kept elsewhere, the next one is there already.";
     PUBLIC_CLIENT "AFS027" "What a public client gets is little: tokens for five minutes, refresh tokens for 30 days, no wide scopes.";
     ROLE_SCOPES "AFS028" "A token does what its client was given, and not whatever its person may do.";

@@ -18,7 +18,6 @@ use crate::exchange::settings::Mint;
 use crate::exchange::settings::Way;
 
 const LONG: Duration = Duration::from_secs(15 * 60);
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Judge<'_> {
     pub(super) fn exchanges(&mut self, settings: &Settings) {
@@ -37,8 +36,8 @@ impl Judge<'_> {
                 }
                 Binding::Keep | Binding::Refuse => {}
             }
-            if MINUTE < exchange.longer_life {
-                let message = "what a token is exchanged for may outlive it by more than a minute";
+            if !exchange.longer_life.is_zero() {
+                let message = "what a token is exchanged for may outlive it (`longer_life: 0s`)";
                 let path = [&path[..], &[kind, "longer_life"]].concat();
                 self.broken(&LONGER_LIFE, &path, message);
             }
