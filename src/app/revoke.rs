@@ -150,17 +150,18 @@ pub(super) struct Owners {
 impl Owners {
     /// Of what runs.
     pub(super) fn of(providers: &Providers, settings: &Settings) -> Self {
-        let able = providers
-            .iter()
-            .filter(|one| one.abilities().contains(&Ability::Revoke));
-        let asked = able.clone().filter(|one| {
+        let able = || {
+            let all = providers.iter();
+            all.filter(|one| one.abilities().contains(&Ability::Revoke))
+        };
+        let asked = able().filter(|one| {
             let owns = one.owns();
             owns.opaque.is_some() || !owns.cookies.is_empty()
         });
         let clients = settings.issuer.iter().flat_map(|issuer| &issuer.clients);
         Self {
             asked: asked.map(|one| one.id().clone()).collect(),
-            takes_back: able.map(|one| one.id().clone()).collect(),
+            takes_back: able().map(|one| one.id().clone()).collect(),
             refreshes: clients
                 .flat_map(|client| &client.grants)
                 .any(|grant| *grant == Grant::RefreshToken),
