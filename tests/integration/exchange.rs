@@ -563,11 +563,11 @@ async fn what_is_kept_serves_through_a_reload_and_ends_with_what_it_was_made_by(
         let before = stage.proxy.metric(success).await;
         stage.proxy.edit(yaml);
         crate::reload::until(async || before < stage.proxy.metric(success).await).await;
-        stage.proxy.settled().await;
     };
     let (kept, other) = (stage.old.token("alice"), stage.old.token("bob"));
     let made = async |yaml: &str| {
         edited(yaml).await;
+        stage.proxy.settled().await;
         assert_eq!(stage.ask("/new/x", &kept).await.status, 200);
         stage.claims(&kept)
     };
@@ -586,7 +586,7 @@ async fn what_is_kept_serves_through_a_reload_and_ends_with_what_it_was_made_by(
     // What it was made by: its exchange, and the provider that is asked.
     let line = "to-new: { token_exchange: { provider: new, audiences: [api], actor: ferry";
     let provider = format!("issuer: \"{}\", client", stage.new.issuer());
-    let timeout = format!("issuer: \"{}\", timeout: 7s, client", stage.new.issuer());
+    let other = format!("issuer: \"{}\", par: never, client", stage.new.issuer());
     for (from, to) in [
         (line, format!("{line}, scopes: {{ harmless: [openid, x] }}")),
         (line, format!("{line}, also: [more]")),
@@ -594,7 +594,7 @@ async fn what_is_kept_serves_through_a_reload_and_ends_with_what_it_was_made_by(
             line,
             format!("{line}, client: {{ id: authferry, secret: {{ file: {{dir}}/shared }} }}"),
         ),
-        (&*provider, timeout),
+        (&*provider, other),
     ] {
         stage.new.fail_with(None);
         made(&yaml).await;

@@ -607,7 +607,7 @@ async fn a_client_that_is_revoked_by_its_name_here_loses_what_applications_would
     let at = ["--issuer", "https://app.test/.authferry/oauth2"];
     for (name, ended, good) in [
         ("batch", &[&batch, &direct][..], &[&one, &two][..]),
-        ("one", &[&one], &[&two]),
+        ("one", &[&one][..], &[&two][..]),
     ] {
         let plan = [&["--account", name][..], &at, &["--plan"]].concat();
         let (_, said) = crate::revoke::revoke(&proxy, &plan);
@@ -926,7 +926,7 @@ async fn a_secret_that_nobody_can_read_is_learned_once_from_its_provider() {
             format!("{stated}, {key}"),
             &["secret", "next", "secret"][..],
         ),
-        (stated, &["next"]),
+        (stated, &["next"][..]),
     ] {
         let before = proxy.metric(applied).await;
         proxy.edit(&yaml.replace(key, &text));
