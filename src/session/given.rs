@@ -50,7 +50,7 @@ impl Round<'_> {
     async fn keep_once(&self, refreshed: &Refreshed) -> Result<Option<Renewed>, StoreError> {
         let Some(mut opened) = self.read().await? else {
             let left = self.left(refreshed).await?;
-            self.live.end();
+            self.live.has_gone();
             return Ok(Some(Renewed::Ended { left }));
         };
         // Somebody else has renewed it, and goes on with what they were given: with some owners that ends with what we were.

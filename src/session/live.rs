@@ -25,7 +25,7 @@ pub(super) const TOUCH_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Live {
     pub(super) row: [u8; 32],
     ended: AtomicBool,
-    /// Another session has taken its place: what is open looks for that one when this one has ended.
+    /// Another session has taken its place, or may have: what is open looks for that one when this one has ended.
     replaced: AtomicBool,
     /// Another value has taken its place: whoever holds this one asks again.
     superseded: AtomicBool,
@@ -151,6 +151,14 @@ impl Live {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// It was ended elsewhere: nobody knows here whether another session has taken its place.
+    pub(super) fn has_gone(&self) {
+        if !self.has_ended() {
+            self.replace();
+        }
+        self.end();
+    }
+
     /// Whether it was ended. One that was renewed has not: another value stands in its place.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -161,7 +169,7 @@ impl Live {
         self.replaced.store(true, Ordering::Release);
     }
 
-    /// Whether it was ended for good: not because another session of the same person has taken its place.
+    /// Whether it was ended here, and for good: not because another session of the same person has taken its place.
     pub(crate) fn has_ended_for_good(&self) -> bool {
         self.has_ended() && !self.replaced.load(Ordering::Acquire)
     }

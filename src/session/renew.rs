@@ -338,7 +338,7 @@ impl Round<'_> {
     }
 
     pub(super) fn over(&self) -> Renewed {
-        self.live.end();
+        self.live.has_gone();
         OVER
     }
 }

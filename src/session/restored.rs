@@ -167,7 +167,7 @@ impl Sessions {
                 Ok(Some(live))
             }
             Ok(None) => {
-                live.end();
+                live.has_gone();
                 Ok(None)
             }
             Err(error) => {

@@ -203,7 +203,7 @@ impl Sessions {
         let seen = live.seen();
         let (bytes, row) = (content.id.expose(), &live.row);
         let Some(mut opened) = self.read(&active, bytes, row, seen).await? else {
-            live.end();
+            live.has_gone();
             return Ok(());
         };
         opened.handle.seen = opened.handle.seen.max(seen.as_millis());
