@@ -324,11 +324,17 @@ const ROWS: &[Row] = &[
     ),
     (
         "recalled → old",
-        "a sign-in at the old side again: which password it is",
-        &[(
-            RECALLED,
-            "who_is_sent_back_is_told_once_which_password_it_is",
-        )],
+        "a sign-in at the old side again: that the page is back, and whoever has a newer password at the new one, which it is",
+        &[
+            (
+                RECALLED,
+                "who_is_sent_back_is_told_once_that_the_page_from_before_is_back",
+            ),
+            (
+                RECALLED,
+                "who_has_a_newer_password_is_told_which_one_it_is_and_where_to_choose_another",
+            ),
+        ],
     ),
     (
         "under way at the old side → old, or → new",

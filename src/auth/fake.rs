@@ -180,6 +180,11 @@ fn vouch(provider: &str, subject: &str) -> Result<Authenticated, ProviderError> 
             };
             let mut attributes = (*identity.attributes).clone();
             attributes.insert("auth_time", (at(0).as_secs() - ago).into());
+            // And for one who chooses another password after that.
+            if subject == "resets" {
+                let later = at(3 * 24 * 3_600).as_secs();
+                attributes.insert("password_changed", later.into());
+            }
             identity.attributes = Arc::new(attributes);
             Ok(Authenticated::for_test(identity, at(300)))
         }

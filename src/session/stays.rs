@@ -37,6 +37,9 @@ pub(crate) struct Stay {
     pub(crate) epoch: u64,
     /// Their password was changed at the new side since.
     pub(crate) password_changed: bool,
+    /// When that was, as they said when they signed in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<u64>,
     /// The classes of assurance with which they have signed in there.
     pub(crate) classes: BTreeSet<Box<str>>,
     /// Whether they have agreed there that others act for them, when they came last; `None`: it was not said.
@@ -50,7 +53,8 @@ pub(crate) struct Stay {
 
 impl Pins {
     /// Takes note of what the new side says of somebody who has just signed in there, or has just moved without that. It may say
-    /// nothing yet: what comes later is compared with when they moved.
+    /// nothing yet: what comes later is compared with when they moved. When
+    /// their password was changed last, if that was after they moved.
     ///
     /// # Errors
     ///
@@ -60,7 +64,7 @@ impl Pins {
         (rollout, epoch): (&RolloutId, u64),
         (person, identity): (&CanonicalSubject, &Identity),
         now: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<UnixTime>, StoreError> {
         self.stays_since((rollout, epoch), (person, identity), (now, now))
             .await
     }
@@ -76,7 +80,7 @@ impl Pins {
         (rollout, epoch): (&RolloutId, u64),
         (person, identity): (&CanonicalSubject, &Identity),
         (since, now): (UnixTime, UnixTime),
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<UnixTime>, StoreError> {
         let changed = identity.attributes.member(CHANGED).and_then(moment);
         let place = place(rollout, person);
         let place = Key {
@@ -92,7 +96,11 @@ impl Pins {
             since: since.as_secs(),
             ..Stay::default()
         });
-        stay.password_changed |= changed.is_some_and(|at| stay.since < at);
+        if let Some(at) = changed.filter(|at| stay.since < *at) {
+            stay.password_changed = true;
+            stay.changed = Some(at);
+        }
+        let since = stay.changed.map(UnixTime::from_secs);
         if let Some(class) = &identity.acr
             && stay.classes.len() < MAX_CLASSES
         {
@@ -100,12 +108,13 @@ impl Pins {
         }
         let recent = now.as_secs().saturating_sub(stay.written) < AGAIN.as_secs();
         if recent && before.as_ref() == Some(&stay) {
-            return Ok(());
+            return Ok(since);
         }
         stay.written = now.as_secs();
         let value = serde_json::to_vec(&stay);
         let value = value.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        self.store.put(place, &value, now + self.keep).await
+        self.store.put(place, &value, now + self.keep).await?;
+        Ok(since)
     }
 
     /// Takes note of whether somebody who has moved has agreed at the new side that others act for them.
@@ -285,9 +294,10 @@ mod tests {
         let pins = Pins::new(Arc::new(MemoryStore::default()));
         let (rollout, at) = (RolloutId::new("crm"), UnixTime::from_secs);
         let zoe = CanonicalSubject::named("hr:7").unwrap();
+        let changed = std::cell::Cell::new(None);
         let signs_in = async |epoch, said: Identity, now| {
             let told = pins.stays((&rollout, epoch), (&zoe, &said), at(now)).await;
-            told.unwrap();
+            changed.set(told.unwrap().map(UnixTime::as_secs));
             let all = pins.all_stays(&rollout, at(now)).await.unwrap();
             all.get(&pins.person_row(&rollout, &zoe)).cloned()
         };
@@ -296,6 +306,7 @@ mod tests {
         assert!(!known.password_changed && known.classes.is_empty());
         let known = signs_in(1, says(Some(50), Some("pwd")), 100).await.unwrap();
         assert!(!known.password_changed, "that was before");
+        assert_eq!(changed.get(), None);
         // A sign-in with less takes nothing away of what they have there.
         signs_in(1, says(None, Some("mfa")), 200).await;
         let known = signs_in(1, says(Some(95), Some("pwd")), 300).await.unwrap();
@@ -303,6 +314,7 @@ mod tests {
         assert_eq!(known.classes, ["mfa", "pwd"].map(Box::from).into());
         let known = signs_in(1, says(None, Some("pwd")), 400).await.unwrap();
         assert!(known.password_changed, "once is enough");
+        assert_eq!(changed.get(), Some(95), "and when is known");
         // Who was called back and comes again knows the old password.
         let known = signs_in(2, says(Some(450), None), 500).await.unwrap();
         assert!(!known.password_changed && known.classes.is_empty());

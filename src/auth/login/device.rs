@@ -49,6 +49,10 @@ pub(super) struct Device {
     /// In which epochs its person was told that the page from before is back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     told_back: Vec<(String, u64)>,
+    /// Of these rollouts, those in which its person has another password at the new side since they moved, and since when, in
+    /// seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    new_password: Vec<(String, u64)>,
     /// What its person was called who moved last, as [`Hint::tag`] writes it: whoever is called otherwise has not moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moved_as: Option<String>,
@@ -91,6 +95,7 @@ impl Device {
             told: false,
             only_there: Vec::new(),
             told_back: Vec::new(),
+            new_password: Vec::new(),
             moved_as: None,
             last: None,
         }
@@ -172,6 +177,20 @@ impl Device {
         let is_kept = |id: &str| id != plan.id.as_str() && moved.iter().any(|(own, _)| own == id);
         self.only_there.retain(|id| is_kept(id));
         self.told_back.retain(|(id, _)| is_kept(id));
+        self.new_password.retain(|(id, _)| is_kept(id));
+    }
+
+    /// Remembers, of a rollout in which it has just moved, since when its person has another password there.
+    pub(super) fn has_new_password(&mut self, plan: &Plan, since: UnixTime) {
+        let id = plan.id.as_str().to_owned();
+        self.new_password.push((id, since.as_secs()));
+    }
+
+    /// Since when its person has another password at the new side than the one with which they moved; `None`: nobody has said so.
+    pub(super) fn new_password(&self, plan: &Plan) -> Option<UnixTime> {
+        let mut all = self.new_password.iter();
+        let own = all.find(|(id, _)| id == plan.id.as_str());
+        own.map(|(_, since)| UnixTime::from_secs(*since))
     }
 
     /// Remembers what its person is called who has just moved, if they have said so.

@@ -111,12 +111,16 @@ impl Logins {
             let moved = pins.moved(&plan.id, (&canonical, &account), plan.epoch, ask.now);
             moved.await.map_err(|error| away(&error))?;
             let whom = (&canonical, &**identity);
-            let stays = pins.stays((&plan.id, plan.epoch), whom, ask.now);
-            if let Err(error) = stays.await {
+            let stays = pins.stays((&plan.id, plan.epoch), whom, ask.now).await;
+            let new_password = stays.unwrap_or_else(|error| {
                 warn!(%error, "What a switch back would take from somebody is not noted.");
-            }
+                None
+            });
             self.asks_for_consents(plan, whom, ask.now);
             device.has_moved(plan);
+            if let Some(since) = new_password {
+                device.has_new_password(plan, since);
+            }
             device.has_moved_as(hint.as_ref());
             let only = self
                 .deps

@@ -12,13 +12,17 @@ use crate::auth::login::chooser;
 use crate::auth::login::device::Device;
 use crate::auth::login::page::Page;
 use crate::auth::login::place::Place;
+use crate::auth::login::query;
+use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;
 use crate::auth::look::escaped;
 use crate::auth::report::Told;
+use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::rollout::Arm;
 use crate::rollout::KillPosition;
+use crate::rollout::Plan;
 
 impl Logins {
     /// The page that tells somebody, once, that they will sign in elsewhere from now on, or where they did before.
@@ -41,8 +45,44 @@ impl Logins {
         };
         begin.cookies.extend(self.keep_device(ask, &begin.device));
         let form = chooser::goes_on(&begin, plan);
+        let newer = begin.device.new_password(plan);
+        let form = match newer.filter(|_| page == Page::Back) {
+            Some(since) => Some(self.which_password(&begin, plan, since, form)),
+            None => form,
+        };
         let page = self.page_with(ask, page, &begin.target, begin.cookies, form);
         Err(Box::new(page))
+    }
+
+    /// Which password somebody needs who has another one at the new side since they moved, and where they get another one.
+    fn which_password(
+        &self,
+        begin: &Begin,
+        plan: &Plan,
+        since: UnixTime,
+        form: Option<String>,
+    ) -> String {
+        let second = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let day = jiff::Timestamp::from_second(second);
+        let day = day.map_or_else(
+            |_out_of_range| String::from("you came there"),
+            |day| day.strftime("%Y-%m-%d").to_string(),
+        );
+        let accounts = self.look.accounts.get(&plan.from);
+        let reset = accounts.and_then(|pages| pages.password.as_deref());
+        let reset = reset.map_or_else(String::new, |address| {
+            let address = escaped(address);
+            format!(
+                " If you do not know it any more, <a href=\"{address}\">choose another one</a>."
+            )
+        });
+        let on = form.unwrap_or_else(|| {
+            let target = query::encode(begin.target.as_str());
+            format!("<p><a href=\"{OURS}/login?rd={target}\">Continue</a></p>\n")
+        });
+        format!(
+            "<p>The other page has a new password of yours since {day}. Here you need the one from before.{reset}</p>\n{on}"
+        )
     }
 
     /// The same where somebody has just signed in at a page that counts no more. The login that follows is begun: a second time

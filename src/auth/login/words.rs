@@ -68,7 +68,7 @@ impl Page {
             ),
             Self::Back => (
                 "Your usual sign-in page is back",
-                "You will sign in as you did before. If you have chosen a new password at the other page since, use the one from before here.",
+                "You will sign in as you did before.",
             ),
             Self::OnlyThere => (
                 "Your account is at the new sign-in service only",

@@ -133,7 +133,7 @@ mappings! {
         style: At<PathBuf>,
         /// The address of a page of yours that every page links as "Help", such as `https://intranet.corp.example/signin`.
         help: At<String>,
-        /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link; and once where their logins go back to the old provider again, with a word about newer passwords. Default `false`.
+        /// Whether a person whose login goes to the new provider (`to`) is told so once in each browser, on a page with one link; and once where their logins go back to the old provider again. Whose last sign-in at the new one in this browser said that their password was changed since they moved (`password_changed` among the `claims` of `to`) is told since when, that the one from before counts now, and where to choose another (`accounts.FROM.password`). Default `false`.
         changed: At<bool>,
         /// What people are told that a provider is called, where they choose one (`assign: [{ choose: true }]`), as `provider: text`: at most 80 characters. Default: its name.
         providers: Named<At<String>>,

@@ -103,25 +103,85 @@ async fn who_has_no_account_at_the_old_side_is_told_why_when_the_new_one_cannot_
     assert!(seen.location.is_empty());
 }
 
-#[tokio::test]
-async fn who_is_sent_back_is_told_once_which_password_it_is() {
-    let mut world = joined();
-    let mut alice = Browser::default();
-    moves(&world, &mut alice, "alice").await;
+/// Somebody who has moved and is sent back, and what they are told first.
+async fn sent_back(person: &str, pages: crate::auth::settings::Pages) -> (World, Browser, Seen) {
+    let (mut world, mut browser) = (joined(), Browser::default());
+    moves(&world, &mut browser, person).await;
     world.look = Arc::new(Look::new(&crate::auth::settings::Pages {
         changed: true,
-        ..Default::default()
+        ..pages
     }));
     everybody_to(&mut world, Arm::From);
     world.plan.as_mut().unwrap().epoch += 1;
-    let told = open(&world, &mut alice, "/orders").await;
+    let told = open(&world, &mut browser, "/orders").await;
     assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    assert!(told.body.contains("Your usual sign-in page is back"));
+    (world, browser, told)
+}
+
+const ON: &str = "/.authferry/login?rd=%2Forders";
+
+#[tokio::test]
+async fn who_has_a_newer_password_is_told_which_one_it_is_and_where_to_choose_another() {
+    use crate::auth::settings::AccountPages;
+    use crate::auth::settings::Pages;
+
+    let page = AccountPages {
+        password: Some("https://old.idp.test/reset?a=1&b=2".into()),
+        profile: None,
+    };
+    let elsewhere = AccountPages {
+        password: Some("https://new.idp.test/reset".into()),
+        profile: None,
+    };
+    let accounts = [
+        (ProviderId::new("old"), page),
+        (ProviderId::new("new"), elsewhere),
+    ];
+    let pages = || Pages {
+        accounts: accounts.clone().into(),
+        ..Pages::default()
+    };
+    // Whose password is the one of before has nothing to hear of it.
+    let (_, _, told) = sent_back("alice", pages()).await;
+    assert!(!told.body.contains("password") && !told.body.contains("reset"));
+    assert!(told.body.contains(&format!("href=\"{ON}\"")), "{told:?}");
+
+    let (world, mut browser, told) = sent_back("resets", pages()).await;
     assert!(
-        told.body.contains("use the one from before here"),
+        told.body.contains(
+            "a new password of yours since 1970-01-15. Here you need the one from before."
+        ),
         "{told:?}"
     );
-    let on = "/.authferry/login?rd=%2Forders";
-    assert!(told.body.contains(&format!("href=\"{on}\"")), "{told:?}");
+    let reset = "href=\"https://old.idp.test/reset?a=1&amp;b=2\"";
+    assert!(
+        told.body.contains(reset) && !told.body.contains("new.idp.test"),
+        "{told:?}"
+    );
+    assert!(told.body.contains(&format!("href=\"{ON}\"")), "{told:?}");
+    let start = open(&world, &mut browser, ON).await;
+    assert!(start.location.starts_with("https://old.idp.test/"));
+
+    let (_, _, told) = sent_back("resets", Pages::default()).await;
+    assert!(told.body.contains("1970-01-15") && !told.body.contains("reset"));
+    // Somebody else has signed in there since, in the same browser.
+    let (mut world, mut browser) = (joined(), Browser::default());
+    moves(&world, &mut browser, "resets").await;
+    moves(&world, &mut browser, "alice").await;
+    world.look = Arc::new(Look::new(&Pages {
+        changed: true,
+        ..pages()
+    }));
+    everybody_to(&mut world, Arm::From);
+    let told = open(&world, &mut browser, "/orders").await;
+    assert!(!told.body.contains("password"), "{told:?}");
+}
+
+#[tokio::test]
+async fn who_is_sent_back_is_told_once_that_the_page_from_before_is_back() {
+    let (mut world, mut alice, _) = sent_back("alice", Default::default()).await;
+    let on = ON;
     let start = open(&world, &mut alice, on).await;
     assert!(
         start.location.starts_with("https://old.idp.test/"),
