@@ -286,7 +286,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "none → fallback",
-        "the new side is away as a whole",
+        "the new side is away as a whole; no page of ours says so, the application can (`{session_mark}`)",
         &[(
             LOGIN,
             "a_fallback_opens_only_for_an_outage_of_the_whole_provider_and_within_its_budget",
@@ -364,7 +364,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "under way at the new side → none → old",
-        "the kill switch moves to `legacy` meanwhile, and revokes",
+        "the kill switch moves to `legacy` meanwhile, and revokes: a page says that they were signed out for security and leads to the old one",
         &[(
             "tests/integration/kill.rs",
             "the_wrong_people_are_out_for_good_where_the_switch_revokes",
@@ -434,7 +434,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "at the old side → none → new",
-        "moved before, on a device that does not know it: what the old side issued is given back",
+        "moved before, on a device that does not know it: the refresh token that the old side issued is given back, and its own session is left to its end",
         &[
             (
                 "src/rollout/assign.rs",
