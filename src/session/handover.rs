@@ -35,6 +35,9 @@ const KEPT: Duration = Duration::from_mins(2);
 /// for its first use for some of it.
 const LED: Duration = Duration::from_mins(10);
 
+/// Moves that are finished at a start: those of the last [`KEPT`].
+const MOST: usize = 65_536;
+
 /// How often it is tried to be the first.
 const TRIES: u8 = 4;
 
@@ -171,6 +174,22 @@ impl Sessions {
     ) -> Result<Option<Farewell>, StoreError> {
         self.is_replaced(row);
         self.end_known(row, now).await
+    }
+
+    /// Ends what was to end in a moment when the process ended before: sessions whose place others have taken.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm.
+    pub(crate) async fn finish_moves(&self, now: UnixTime) -> Result<(), StoreError> {
+        for (before, new) in self.store.scan(TABLE, b"", MOST, now).await? {
+            // Where somebody has signed out, nobody has taken the place.
+            let taken = !new.value.is_empty();
+            if let (Ok(before), true) = (<[u8; 32]>::try_from(&*before), taken) {
+                self.end_replaced(&before, now).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Another session has taken the place of this one, which ends in a moment.

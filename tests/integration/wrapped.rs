@@ -1,10 +1,15 @@
 //! Sessions of an old system get one of ours beside them, and nobody sees anything of it.
 
+use std::time::Duration;
+
+use crate::carry_over::closed;
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::OldSystem;
 use crate::harness::Proxy;
 use crate::harness::request;
+use crate::lasting::Open;
+use crate::lasting::application;
 use crate::login::Browser;
 use crate::reload::until;
 use crate::report::report;
@@ -250,6 +255,51 @@ async fn a_wrapped_session_becomes_one_of_the_new_provider_without_a_sign_in() {
     assert_ne!(earlier.open(&proxy, "/").await.status, 200);
     assert_eq!(browser.open(&proxy, "/").await.status, 200);
     assert_eq!((new.hits("/authorize"), new.hits("/token")), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_does_not_notice_an_exchange_and_ends_with_the_session_that_it_gave() {
+    let (old, new, echo) = (
+        OldSystem::start().await,
+        Idp::start().await,
+        Echo::start().await,
+    );
+    let upstream = application().await;
+    let yaml = |percent| {
+        let sessions = "sessions: { carry_over: [wrap, exchange], revalidate: 1m }\n";
+        let routes = "routes: [{ path: /ws, websocket: true }, { path: \"/*\" }]";
+        let text = config(&old, &new, &echo, percent) + sessions + BRIDGE;
+        text.replace(&echo.url(), &format!("http://{upstream}"))
+            .replace("public_paths: [/public/*]", routes)
+    };
+    let proxy = Proxy::start(&yaml(0));
+    proxy.settled().await;
+    let mut browser = with_session("alice.1");
+    assert_eq!(browser.open(&proxy, "/before").await.status, 200);
+    let mut open = [
+        Open::of(&proxy, &browser, true).await,
+        Open::of(&proxy, &browser, false).await,
+    ];
+    proxy.edit(&yaml(100));
+    until(async || {
+        let series = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+        proxy.metric(series).await == 1.0
+    })
+    .await;
+    assert_eq!(browser.open(&proxy, "/deep").await.status, 302);
+    assert_eq!(browser.open(&proxy, "/deep").await.status, 200);
+    until(async || old.has_ended("alice.1")).await;
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        for one in &mut open {
+            assert!(one.is_open().await, "{}", proxy.log());
+        }
+    }
+    assert_eq!(closed(&proxy, "revoked").await, 0.0);
+    assert_eq!(sign_out(&proxy, &browser).await, 303, "{}", proxy.log());
+    for one in &mut open {
+        one.ends(Duration::from_secs(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

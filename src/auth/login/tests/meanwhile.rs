@@ -88,6 +88,16 @@ async fn a_new_session_that_others_end_takes_along_the_one_that_still_answers() 
     assert_eq!(arm(&world, &mut tab).await, None);
 }
 
+#[tokio::test]
+async fn what_a_process_was_about_to_end_is_ended_when_it_starts_again() {
+    let mut world = asking();
+    let (mut browser, mut tab) = moved(&mut world).await;
+    assert_eq!(arm(&world, &mut tab).await, Some(Arm::From));
+    world.sessions().finish_moves(at(1)).await.unwrap();
+    assert_eq!(arm(&world, &mut tab).await, None);
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_open_is_led_to_the_session_in_the_place_of_its_own_and_ends_with_that() {
     let store = Arc::new(FakeStore::default());
