@@ -13,8 +13,8 @@ use crate::store::Sight;
 /// A minute without asking, as long as this instance is told what others decide.
 const FRESH: Duration = Duration::from_mins(1);
 /// What was true a minute ago counts for so long more while the store gives no answer: who was let in by a signed token
-/// comes in without it.
-const AWAY: Duration = Duration::from_hours(1);
+/// comes in without it. As long as keys count that nobody can fetch anew.
+const AWAY: Duration = Duration::from_hours(24);
 
 /// When the store said something.
 #[derive(Clone, Copy, Debug)]

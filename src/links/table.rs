@@ -491,14 +491,20 @@ mod tests {
         };
         at("hr:1", NOW).await.unwrap();
         store.away.store(true, Ordering::SeqCst);
-        let soon = NOW + Duration::from_mins(30);
-        assert_eq!(at("hr:1", soon).await.unwrap(), Sighting::Known);
-        for (person, now) in [("hr:2", soon), ("hr:1", soon + Duration::from_hours(1))] {
+        let [soon, late, too_late] = [1, 23, 25].map(|hours| NOW + Duration::from_hours(hours));
+        for now in [soon, late] {
+            assert_eq!(at("hr:1", now).await.unwrap(), Sighting::Known);
+        }
+        for (person, now) in [("hr:2", soon), ("hr:2", late), ("hr:1", too_late)] {
             let refused = at(person, now).await;
             assert!(matches!(refused, Err(LinkError::Store(_))), "{person}");
         }
+        // What is decided meanwhile counts as soon as the store answers.
         store.away.store(false, Ordering::SeqCst);
         assert!(conflicts(at("hr:2", soon).await));
+        store.away.store(true, Ordering::SeqCst);
+        let refused = at("hr:2", late).await;
+        assert!(matches!(refused, Err(LinkError::Store(_))));
     }
 
     #[tokio::test(start_paused = true)]

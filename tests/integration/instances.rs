@@ -247,7 +247,7 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let mut redis = Redis::start();
     let config = redis.config(&old, &new, &upstream, "5m");
-    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    let (mut a, b) = (Proxy::start(&config), Proxy::start(&config));
     ready(&a).await;
     ready(&b).await;
     let (stays, unseen) = (sign_in(&a).await, sign_in(&b).await);
@@ -286,8 +286,17 @@ async fn a_logout_holds_everywhere_and_a_store_that_is_away_neither_ends_nor_mak
     assert_eq!(answer.status, 503, "nobody can say");
     assert!(answer.cookies().is_empty());
     assert_eq!(by_token(&b).await, 200);
+    // Whoever starts meanwhile knows of no revocation, and lets nobody in: neither by what may be revoked nor for nothing.
+    a.signal("KILL");
+    a.wait();
+    a.again();
+    let hits = upstream.hits();
+    assert_eq!(by_token(&a).await, 503, "{}", a.log());
+    assert!(a.log().contains("What has been revoked is not known yet"));
+    assert_eq!(upstream.hits(), hits);
     redis.again();
     ready(&b).await;
+    until(async || by_token(&a).await == 200).await;
     until(async || is_in(&b, &stays).await && is_in(&b, &unseen).await).await;
     assert!(!is_in(&b, &gone).await, "what was ended stays ended");
 }
