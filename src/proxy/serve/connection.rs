@@ -117,11 +117,22 @@ pub(crate) async fn attend<H: Handler>(accepted: Accepted, handler: Rc<H>) {
         }
         life.as_mut().poll(cx).map(|ended| {
             if let Err(error) = ended {
+                if is_no_head(&error) {
+                    local.counts.count_bad_head();
+                }
                 tracing::debug!(%error, "Connection ended.");
             }
         })
     })
     .await;
+}
+
+/// Whether hyper has answered by itself: what came is no head of HTTP/1.1, or a longer one than may be. No request was seen.
+fn is_no_head(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    inner
+        .and_then(|inner| inner.downcast_ref::<hyper::Error>())
+        .is_some_and(hyper::Error::is_parse)
 }
 
 /// Forgets a connection however it ends, by a panic too.
@@ -391,6 +402,9 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering::SeqCst;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
     use crate::proxy::serve::testing::Echo;
@@ -744,6 +758,47 @@ mod tests {
         );
     }
 
+    /// They reach no handler, and so no line of a log: whoever looks for a way in shows in a number all the same.
+    #[tokio::test]
+    async fn heads_that_are_none_are_counted() {
+        let (workers, seen) = start(&server());
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "a".repeat(40_000)
+        );
+        for (n, head) in (1..).zip([
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+            &long,
+        ]) {
+            let mut raw = Raw::to(&workers).await;
+            raw.send(head).await;
+            // What was not read of the long one resets the connection.
+            let answer = raw.rest().await.unwrap_or_default();
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+                "{answer}"
+            );
+            while workers.counts().bad_heads() < n {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(seen.requests.load(SeqCst), 0);
+        // Who leaves, and who is refused by us, is another matter.
+        exchange(
+            &workers,
+            "GET /deny HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        drop(Raw::to(&workers).await);
+        exchange(
+            &workers,
+            "GET / HTTP/1.1\r\nHost: a,b\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        assert_eq!(workers.counts().bad_heads(), 3);
+    }
+
     /// Short, and longer than a busy machine keeps a client that has something to say.
     const LIMIT: Duration = Duration::from_secs(1);
 
@@ -915,6 +970,54 @@ mod tests {
             }
         }
         unreachable!("no goodbye");
+    }
+
+    /// Whoever is gone without a word is noticed, also with a stream that waits for an answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_ping_is_gone_after_forty_seconds() {
+        for answers in [true, false] {
+            let (theirs, ours) = tokio::io::duplex(64 * 1024);
+            let handler = Rc::new(Echo::default());
+            let served = serve_h2(ours, Conn::for_test(true), handler);
+            let client = async {
+                let (mut reader, mut writer) = tokio::io::split(theirs);
+                let mut fields = GET;
+                fields[3].1 = "/hang";
+                let begin = [h2::hello(), h2::request(1, &fields)].concat();
+                writer.write_all(&begin).await.unwrap();
+                let begun = tokio::time::Instant::now();
+                let mut pings = Vec::new();
+                loop {
+                    let mut head = [0; 9];
+                    if reader.read_exact(&mut head).await.is_err() {
+                        break;
+                    }
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                    let mut payload = vec![0; usize::try_from(length).unwrap()];
+                    reader.read_exact(&mut payload).await.unwrap();
+                    if (head[3], head[4]) == (6, 0) {
+                        pings.push(begun.elapsed().as_secs());
+                        if answers && pings.len() < 4 {
+                            writer
+                                .write_all(&h2::frame(6, 1, 0, &payload))
+                                .await
+                                .unwrap();
+                        }
+                    }
+                }
+                (pings, begun.elapsed().as_secs())
+            };
+            let local = tokio::task::LocalSet::new();
+            let (_, said) = local
+                .run_until(async { tokio::join!(served, client) })
+                .await;
+            let expected = if answers {
+                (vec![30, 60, 90, 120], 130)
+            } else {
+                (vec![30], 40)
+            };
+            assert_eq!(said, expected);
+        }
     }
 
     #[tokio::test]

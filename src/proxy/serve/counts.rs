@@ -13,6 +13,7 @@ pub(crate) struct Counts {
     handshake_failures: AtomicU64,
     refused_proxy_headers: AtomicU64,
     out_of_memory: AtomicU64,
+    bad_heads: AtomicU64,
     cut: [AtomicU64; Cut::ALL.len()],
 }
 
@@ -28,6 +29,7 @@ impl Counts {
             (Shed::Handshake, &self.handshake_failures),
             (Shed::ProxyHeader, &self.refused_proxy_headers),
             (Shed::Memory, &self.out_of_memory),
+            (Shed::BadHead, &self.bad_heads),
         ];
         cut.chain(others)
             .map(|(reason, count)| (reason, count.swap(0, Relaxed)))
@@ -51,6 +53,11 @@ impl Counts {
         self.out_of_memory.fetch_add(1, Relaxed);
     }
 
+    /// What came is no head, and was answered before it was a request.
+    pub(super) fn count_bad_head(&self) {
+        self.bad_heads.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn count_cut(&self, reason: Cut, n: u64) {
         if let Some(count) = self.cut.get(reason as usize) {
             count.fetch_add(n, Relaxed);
@@ -70,6 +77,11 @@ impl Counts {
     /// TLS handshakes that failed.
     pub(crate) fn handshake_failures(&self) -> u64 {
         self.handshake_failures.load(Relaxed)
+    }
+
+    /// Heads that were none.
+    pub(crate) fn bad_heads(&self) -> u64 {
+        self.bad_heads.load(Relaxed)
     }
 
     /// PROXY protocol headers that were refused.

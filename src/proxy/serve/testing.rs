@@ -73,7 +73,7 @@ pub(crate) struct Seen {
 }
 
 /// Says what it saw. `/deny` is answered at once, `/hang` never, `/panic` panics; everything else once the body is read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Echo(Seen);
 
 type EchoBody = UnsyncBoxBody<Bytes, Infallible>;

@@ -17,6 +17,7 @@ use crate::proxy::settings::Limits;
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     handshake: u32,
+    first_byte: u32,
     head: u32,
     idle_h1: u32,
     idle_h2: u32,
@@ -37,6 +38,9 @@ pub(crate) const CLOSING: Duration = Duration::from_secs(5);
 /// the drain begins is still answered.
 pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(2);
 
+/// How long a connection that does nothing is left open where there is room for nobody else: who rests gives way to who comes.
+const FULL_IDLE: Duration = Duration::from_secs(2);
+
 /// The longest distance between two sweeps.
 const MAX_TICK: Duration = Duration::from_millis(500);
 
@@ -55,16 +59,30 @@ pub(crate) fn tick(limits: &Limits) -> Duration {
     })
 }
 
+/// Rounded up, plus the tick in which the phase began: nobody is cut early.
+fn ticks(span: Duration, tick: Duration) -> u32 {
+    u32::try_from(span.as_nanos().div_ceil(tick.as_nanos().max(1)))
+        .unwrap_or(u32::MAX - 1)
+        .saturating_add(1)
+}
+
+/// Whether there is room for whoever comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum House {
+    /// There is.
+    Open,
+    /// As many as there may be are in: nobody is accepted until somebody leaves.
+    Full,
+    /// Everybody is to leave.
+    Draining,
+}
+
 impl Bounds {
-    /// Rounded up, plus the tick in which the phase began: nobody is cut early.
     fn of(limits: &Limits, tick: Duration) -> Self {
-        let ticks = |span: Duration| {
-            u32::try_from(span.as_nanos().div_ceil(tick.as_nanos().max(1)))
-                .unwrap_or(u32::MAX - 1)
-                .saturating_add(1)
-        };
+        let ticks = |span| ticks(span, tick);
         Self {
             handshake: ticks(limits.handshake),
+            first_byte: ticks(limits.head),
             head: ticks(limits.head),
             idle_h1: ticks(limits.idle_h1),
             idle_h2: ticks(limits.idle_h2),
@@ -182,20 +200,23 @@ impl Ward {
     }
 
     /// Looks at every connection once; `cut` is told whom it ended and why.
-    pub(crate) fn sweep(&self, limits: &Limits, draining: bool, mut cut: impl FnMut(Cut)) {
+    pub(crate) fn sweep(&self, limits: &Limits, house: House, mut cut: impl FnMut(Cut)) {
+        let ticks = |span| ticks(span, self.tick);
         let mut bounds = Bounds::of(limits, self.tick);
-        if draining {
-            let short = Bounds::of(
-                &Limits {
-                    idle_h1: limits.idle_h1.min(DRAIN_IDLE),
-                    ..limits.clone()
-                },
-                self.tick,
-            );
-            bounds.idle_h1 = short.idle_h1;
+        match house {
+            House::Open => {}
+            House::Full => {
+                bounds.idle_h1 = bounds.idle_h1.min(ticks(FULL_IDLE));
+                bounds.idle_h2 = bounds.idle_h2.min(ticks(FULL_IDLE));
+                bounds.first_byte = bounds.first_byte.min(ticks(FULL_IDLE));
+            }
+            House::Draining => {
+                bounds.idle_h1 = bounds.idle_h1.min(ticks(DRAIN_IDLE));
+                bounds.first_byte = bounds.first_byte.min(bounds.idle_h1);
+            }
         }
         for entry in self.entries.borrow_mut().iter_mut().flatten() {
-            if let Some((verdict, reason)) = entry.judge(&bounds, draining) {
+            if let Some((verdict, reason)) = entry.judge(&bounds) {
                 if entry.vitals.verdict() as u8 >= verdict as u8 {
                     continue;
                 }
@@ -221,7 +242,7 @@ const fn enough(then: Taken, now: Taken) -> bool {
 }
 
 impl Entry {
-    fn judge(&mut self, bounds: &Bounds, draining: bool) -> Option<(Verdict, Cut)> {
+    fn judge(&mut self, bounds: &Bounds) -> Option<(Verdict, Cut)> {
         let moves = self.vitals.moves();
         if moves == self.moves {
             self.age = self.age.saturating_add(1);
@@ -253,12 +274,7 @@ impl Entry {
         let (bound, verdict, reason) = match self.vitals.phase() {
             Phase::ProxyHeader => (bounds.head, Verdict::End, Cut::ProxyHeader),
             Phase::Handshake => (bounds.handshake, Verdict::End, Cut::Handshake),
-            Phase::FirstByte if draining => (
-                bounds.idle_h1.min(bounds.head),
-                Verdict::End,
-                Cut::FirstByte,
-            ),
-            Phase::FirstByte => (bounds.head, Verdict::End, Cut::FirstByte),
+            Phase::FirstByte => (bounds.first_byte, Verdict::End, Cut::FirstByte),
             Phase::Head => (bounds.head, Verdict::End, Cut::Head),
             Phase::Serving => return None,
             Phase::Idle => (bounds.idle_h1, Verdict::Finish, Cut::Idle),
@@ -278,13 +294,13 @@ mod tests {
 
     /// A ward with one connection, and after how many sweeps it is asked something.
     #[track_caller]
-    fn ends(vitals: &Arc<Vitals>, draining: bool, expected: Option<(u32, Verdict, Cut)>) {
+    fn ends(vitals: &Arc<Vitals>, house: House, expected: Option<(u32, Verdict, Cut)>) {
         let ward = Ward::new(TICK);
         let key = ward.admit(vitals.clone());
         // The first sweep may come at once.
         let found = (0..2_000).find_map(|n| {
             let mut cut = None;
-            ward.sweep(&limits(), draining, |reason| cut = Some(reason));
+            ward.sweep(&limits(), house, |reason| cut = Some(reason));
             cut.map(|reason| (n, vitals.verdict(), reason))
         });
         assert_eq!(found, expected);
@@ -302,62 +318,88 @@ mod tests {
         // 10 s are 20 ticks, and one for the tick it began in, and one more to be past it.
         ends(
             &at(Phase::ProxyHeader),
-            false,
+            House::Open,
             Some((22, Verdict::End, Cut::ProxyHeader)),
         );
         ends(
             &at(Phase::Handshake),
-            false,
+            House::Open,
             Some((22, Verdict::End, Cut::Handshake)),
         );
         ends(
             &at(Phase::FirstByte),
-            false,
+            House::Open,
             Some((22, Verdict::End, Cut::FirstByte)),
         );
-        ends(&at(Phase::Head), false, Some((22, Verdict::End, Cut::Head)));
+        ends(
+            &at(Phase::Head),
+            House::Open,
+            Some((22, Verdict::End, Cut::Head)),
+        );
         ends(
             &at(Phase::Idle),
-            false,
+            House::Open,
             Some((122, Verdict::Finish, Cut::Idle)),
         );
         ends(
             &at(Phase::Quiet),
-            false,
+            House::Open,
             Some((602, Verdict::Finish, Cut::Idle)),
         );
         ends(
             &at(Phase::Closing),
-            false,
+            House::Open,
             Some((12, Verdict::End, Cut::Closing)),
         );
-        ends(&at(Phase::Serving), false, None);
+        ends(&at(Phase::Serving), House::Open, None);
         ends(
             &at(Phase::Idle),
-            true,
+            House::Draining,
             Some((6, Verdict::Finish, Cut::Idle)),
         );
         ends(
             &at(Phase::FirstByte),
-            true,
+            House::Draining,
             Some((6, Verdict::End, Cut::FirstByte)),
         );
-        ends(&at(Phase::Serving), true, None);
+        ends(&at(Phase::Serving), House::Draining, None);
+    }
+
+    #[test]
+    fn who_rests_gives_way_where_there_is_no_room_and_who_is_at_work_does_not() {
+        let at = |phase| {
+            let vitals = Vitals::new(phase);
+            vitals.enter(phase);
+            vitals
+        };
+        for (phase, verdict, reason) in [
+            (Phase::FirstByte, Verdict::End, Cut::FirstByte),
+            (Phase::Idle, Verdict::Finish, Cut::Idle),
+            (Phase::Quiet, Verdict::Finish, Cut::Idle),
+        ] {
+            ends(&at(phase), House::Full, Some((6, verdict, reason)));
+        }
+        ends(
+            &at(Phase::Head),
+            House::Full,
+            Some((22, Verdict::End, Cut::Head)),
+        );
+        ends(&at(Phase::Serving), House::Full, None);
     }
 
     #[test]
     fn a_client_that_takes_nothing_is_cut() {
         let blocked = Vitals::new(Phase::Serving);
         blocked.write_blocked();
-        ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
+        ends(&blocked, House::Open, Some((121, Verdict::End, Cut::Write)));
         let shut = Vitals::new(Phase::Serving);
         shut.owe();
-        ends(&shut, false, Some((121, Verdict::End, Cut::Write)));
+        ends(&shut, House::Open, Some((121, Verdict::End, Cut::Write)));
         shut.pay();
         let fresh = Vitals::new(Phase::Serving);
         fresh.owe();
         fresh.pay();
-        ends(&fresh, false, None);
+        ends(&fresh, House::Open, None);
     }
 
     /// After how many sweeps a client is cut that takes so much between two of them while something always waits.
@@ -369,7 +411,7 @@ mod tests {
         (0..2_000).find(|_| {
             take(&vitals, bytes);
             let mut cut = false;
-            ward.sweep(&limits(), false, |_| cut = true);
+            ward.sweep(&limits(), House::Open, |_| cut = true);
             assert_eq!(cut, vitals.forgets_the_rest());
             cut
         })
@@ -402,7 +444,7 @@ mod tests {
                 socket(&vitals, 70_000);
             }
             let mut cut = false;
-            ward.sweep(&limits(), false, |_| cut = true);
+            ward.sweep(&limits(), House::Open, |_| cut = true);
             cut
         });
         assert_eq!(sweeps, Some(221));
@@ -413,19 +455,19 @@ mod tests {
         for phase in [Phase::Quiet, Phase::Serving] {
             let vitals = Vitals::new(phase);
             vitals.owes_head(3);
-            ends(&vitals, false, Some((22, Verdict::End, Cut::Head)));
+            ends(&vitals, House::Open, Some((22, Verdict::End, Cut::Head)));
         }
         // One after the other is not one that does not end; nor is one that we do not read because the client reads nothing.
         let (busy, ward) = (Vitals::new(Phase::Serving), Ward::new(TICK));
         ward.admit(busy.clone());
         for which in 1..100 {
             busy.owes_head(which);
-            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+            ward.sweep(&limits(), House::Open, |reason| unreachable!("{reason:?}"));
         }
         let blocked = Vitals::new(Phase::Serving);
         blocked.owes_head(1);
         blocked.write_blocked();
-        ends(&blocked, false, Some((121, Verdict::End, Cut::Write)));
+        ends(&blocked, House::Open, Some((121, Verdict::End, Cut::Write)));
         // Whoever keeps us waiting every second time has twice the time, and not all of it.
         let (sips, ward) = (Vitals::new(Phase::Serving), Ward::new(TICK));
         ward.admit(sips.clone());
@@ -436,7 +478,7 @@ mod tests {
                 sips.write_blocked();
             }
             let mut cut = None;
-            ward.sweep(&limits(), false, |reason| cut = Some(reason));
+            ward.sweep(&limits(), House::Open, |reason| cut = Some(reason));
             cut == Some(Cut::Head)
         });
         assert_eq!(cut, Some(44));
@@ -450,10 +492,10 @@ mod tests {
         for _ in 0..500 {
             vitals.begin();
             vitals.owe();
-            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+            ward.sweep(&limits(), House::Open, |reason| unreachable!("{reason:?}"));
             vitals.pay();
             vitals.end();
-            ward.sweep(&limits(), false, |reason| unreachable!("{reason:?}"));
+            ward.sweep(&limits(), House::Open, |reason| unreachable!("{reason:?}"));
         }
         assert_eq!(vitals.verdict(), Verdict::Go);
     }

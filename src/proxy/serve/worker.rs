@@ -40,6 +40,7 @@ use crate::proxy::serve::vitals::Cut;
 use crate::proxy::serve::vitals::Phase;
 use crate::proxy::serve::vitals::Verdict;
 use crate::proxy::serve::vitals::Vitals;
+use crate::proxy::serve::ward::House;
 use crate::proxy::serve::ward::Ward;
 use crate::proxy::serve::ward::tick;
 use crate::proxy::settings::Limits;
@@ -285,8 +286,14 @@ impl<H: Handler> Worker<H> {
         loop {
             ticks.tick().await;
             let limits = self.limits.load();
-            let draining = self.local.closing.begun();
-            self.local.ward.sweep(&limits, draining, |reason| {
+            let house = if self.local.closing.begun() {
+                House::Draining
+            } else if self.local.slots.free() {
+                House::Open
+            } else {
+                House::Full
+            };
+            self.local.ward.sweep(&limits, house, |reason| {
                 self.local.counts.count_cut(reason, 1)
             });
         }
@@ -512,12 +519,12 @@ mod tests {
         let mut settings = server();
         settings.workers = 1;
         settings.limits.connections = 2;
-        let (workers, _) = start(&settings);
+        let (workers, seen) = start(&settings);
         let mut first = Raw::to(&workers).await;
         let mut second = Raw::to(&workers).await;
-        for raw in [&mut first, &mut second] {
-            raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-            raw.answer().await;
+        second.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        while seen.requests.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
         }
         let mut third = Raw::to(&workers).await;
         third.send("GET /third HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -531,6 +538,37 @@ mod tests {
         assert_eq!(workers.open(), (2, 2));
         drop(second);
         assert!(answer.await.contains("GET a /third"));
+    }
+
+    /// Whoever holds all places without asking for anything, renewing what is given up, keeps nobody out.
+    #[tokio::test]
+    async fn who_rests_in_a_full_house_makes_room_and_who_is_served_stays() {
+        let mut settings = server();
+        settings.workers = 1;
+        settings.limits.connections = 3;
+        let (workers, seen) = start(&settings);
+        let mut busy = Raw::to(&workers).await;
+        busy.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let silent = Raw::to(&workers).await;
+        let mut idle = Raw::to(&workers).await;
+        idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        idle.answer().await;
+        while seen.requests.load(SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(workers.open(), (3, 3));
+        let begun = Instant::now();
+        let mut next = Raw::to(&workers).await;
+        next.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(next.answer().await.contains("GET a /next"));
+        assert!(begun.elapsed() < Duration::from_secs(8));
+        assert_eq!(idle.rest().await.unwrap(), "");
+        assert_eq!(
+            seen.ended.load(SeqCst),
+            2,
+            "the one that hangs is not ended"
+        );
+        drop((busy, silent));
     }
 
     #[tokio::test]

@@ -189,6 +189,8 @@ places! {
         FirstByteTimeout = "first_byte_timeout",
         /// A request head that did not end in time.
         HeadTimeout = "head_timeout",
+        /// What is no head of HTTP/1.1, or a longer one than may be: answered before it was a request.
+        BadHead = "bad_head",
         /// A connection that was idle for too long.
         Idle = "idle",
         /// A client that does not take what we write.
