@@ -45,9 +45,9 @@ cases:
 	rm -f $(LAST)
 	$(CARGO) test --test security -- --json $(LAST) $(CASES); status=$$?; $(if $(OWN),tests/results.py cases $(LAST);) exit $$status
 
-# The cases as every landing runs them: those that do not measure time (`make cases` runs all). No record is kept.
+# The cases as every landing runs them: those that do not measure time, and whatever is critical (`make cases` runs all). No record is kept.
 corpus: need
-	$(CARGO) test --test security -- --only '^((JWT|HDR|PATH|FRM|OIDC|RED|SESS|OUT|XCH|POP|MIG|WS|TLS|ADM)-|AF-(0|10[0456])|DOS-0(13|15|20|22))'
+	$(CARGO) test --test security -- --only '^((JWT|HDR|PATH|FRM|OIDC|RED|SESS|OUT|XCH|POP|MIG|WS|TLS|ADM)-|AF-(0|10[01456])|DOS-0(13|15|20|22)|JWKS-0(04|05|16)|REL-0(07|08|09|19|20|24))'
 
 # The same cases against a proxy as it is written in an afternoon, which must fail at least half of them.
 control:

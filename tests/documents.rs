@@ -236,3 +236,74 @@ fn the_compose_example_grants_each_file_of_its_configuration_and_nothing_to_its_
         assert!(service.contains(line), "{line}");
     }
 }
+
+/// What measures time may wait for `make cases`; what would be critical if it broke may not. How many that are stands where people read it.
+#[test]
+fn every_critical_case_runs_with_every_landing() {
+    let makefile = fs::read_to_string("Makefile").unwrap();
+    let only = makefile
+        .split("\ncorpus: ")
+        .nth(1)
+        .and_then(|rest| rest.split("--only '").nth(1))
+        .and_then(|rest| rest.split('\'').next())
+        .unwrap();
+    let only = regex::Regex::new(&only.replace("$$", "$")).unwrap();
+    let text = fs::read_to_string("tests/security/cases.yaml").unwrap();
+    let (mut all, mut runs, mut critical) = (0, 0, 0);
+    for block in text.split("\n- id: ").skip(1) {
+        let id = block.lines().next().unwrap().trim();
+        all += 1;
+        runs += usize::from(only.is_match(id));
+        if block.contains("\n  severity: critical\n") {
+            critical += 1;
+            assert!(only.is_match(id), "{id} runs by hand alone");
+        }
+    }
+    assert!(30 < critical, "{critical}");
+    let readme = fs::read_to_string("tests/security/README.md").unwrap();
+    assert!(readme.contains(&format!("`make corpus`: {runs} of {all};")));
+}
+
+/// Cargo wants every target of the manifest to be there: the recipe of the image has to copy them all.
+#[test]
+fn what_the_recipe_of_the_image_copies_is_a_package() {
+    let recipe = fs::read_to_string("deploy/Dockerfile").unwrap();
+    let first = recipe.split("\nFROM ").next().unwrap();
+    let copied = first.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let there = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(".").unwrap();
+    for line in copied {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        let to = words.pop().unwrap();
+        for from in words {
+            let place = if to.ends_with('/') { from } else { to };
+            let place = there.path().join(place);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(root.join(from), place).unwrap();
+        }
+    }
+    // A manifest behind a link is read where it really is.
+    let manifest = there.path().join("Cargo.toml");
+    fs::remove_file(&manifest).unwrap();
+    fs::copy("Cargo.toml", &manifest).unwrap();
+    assert_eq!(targets(there.path()), targets(&root));
+    for needed in ["Cargo.lock", "deploy/release"] {
+        assert!(there.path().join(needed).exists(), "{needed}");
+    }
+}
+
+/// What cargo finds to build there, but examples, which nobody has to have.
+fn targets(root: &Path) -> BTreeSet<String> {
+    let cargo = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--no-deps", "--format-version=1"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&cargo.stderr);
+    assert!(cargo.status.success(), "{said}");
+    let all: serde_json::Value = serde_json::from_slice(&cargo.stdout).unwrap();
+    let all = all["packages"][0]["targets"].as_array().unwrap();
+    let all = all.iter().filter(|target| target["kind"][0] != "example");
+    all.map(|target| format!("{} {}", target["kind"][0], target["name"]))
+        .collect()
+}

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::load::good;
+use super::load::keeps;
 use super::number;
 use crate::run::Course;
 use crate::run::Record;
@@ -208,10 +210,7 @@ async fn empty_data(
         field(":path", "/app"),
         field("authorization", &format!("Bearer {token}")),
     ];
-    runner
-        .world
-        .upstream
-        .behave(crate::world::upstream::Manner::Silence);
+    let idle = good(runner, Duration::from_secs(3), course).await?;
     for (label, payload) in [
         ("empty DATA frames", &b""[..]),
         ("DATA frames of 1 byte", b"x"),
@@ -225,28 +224,34 @@ async fn empty_data(
         let many = h2::frame(0, 0, 1, payload).repeat(2_000);
         let start = Instant::now();
         outcome.closed = stream.write_all(&begin).await.is_err();
-        let (mut reader, mut writer) = tokio::io::split(&mut stream);
-        let read = async {
-            let mut ignored = [0; 4096];
-            while let Ok(1..) = reader.read(&mut ignored).await {}
-        };
-        let write = async {
-            while start.elapsed() < Duration::from_secs(6) {
-                // A window that stays shut is an end, too.
-                if !matches!(
-                    timeout(Duration::from_secs(2), writer.write_all(&many)).await,
-                    Ok(Ok(()))
-                ) {
-                    return true;
+        let flood = tokio::spawn(async move {
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let read = async {
+                let mut ignored = [0; 4096];
+                while let Ok(1..) = reader.read(&mut ignored).await {}
+            };
+            let write = async {
+                while start.elapsed() < Duration::from_secs(6) {
+                    // A window that stays shut is an end, too.
+                    if !matches!(
+                        timeout(Duration::from_secs(2), writer.write_all(&many)).await,
+                        Ok(Ok(()))
+                    ) {
+                        return true;
+                    }
+                    tokio::task::yield_now().await;
                 }
-                tokio::task::yield_now().await;
+                false
+            };
+            tokio::select! {
+                () = read => true,
+                ended = write => ended,
             }
-            false
-        };
-        let ended = tokio::select! {
-            () = read => true,
-            ended = write => ended,
-        };
+        });
+        // On another connection, meanwhile.
+        let busy = good(runner, Duration::from_secs(2), course).await?;
+        keeps(idle, busy, label, course);
+        let ended = flood.await.unwrap_or(false);
         outcome.closed |= ended;
         let now = runner.target()?.rss().unwrap_or(0);
         course.memory.1 = course.memory.1.max(now);
