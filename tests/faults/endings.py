@@ -221,7 +221,9 @@ class Leaving:
             got[stream] = got.get(stream, 0) + int(length)
         well = len(re.findall(r":status: 200", said))
         with self.lock:
-            self.goaways += bool(re.search(r"recv GOAWAY frame", said))
+            # Twice: that nothing new is wanted, and, once what was on its way is there, which was the last.
+            goodbyes = re.findall(r"recv GOAWAY frame .*\n\s*\(last_stream_id=(\d+), error_code=(\w+)", said)
+            self.goaways += len(goodbyes) >= 2 and {why for _, why in goodbyes} == {"NO_ERROR"} and goodbyes[0][0] == "2147483647" and int(goodbyes[-1][0]) < 2**31 - 1
             self.streams += well
             if well == streams and sorted(got.values()) == [Slow.size] * streams and "RST_STREAM" not in said:
                 self.answered.update(paths)
@@ -312,7 +314,7 @@ def row_20():
     bigs = sum(path.startswith("/big") for path in all_.answered)
     good = was["ready"] == 503 and was["still"] == 200 and was["code"] == 0 and was["took"] <= 30 and not was["lost"] and not all_.failed
     good &= len(told) == was["sockets"] and all_.goaways == was["connections"] and all_.closes >= 1 and bigs == was["wanted"] and len(all_.answered) > 500
-    said = f"{len(all_.answered)} requests answered, {bigs} of them downloads that it waited for, {len(was['lost'])} taken and lost; {len(told)} of {was['sockets']} sockets told 1001, {all_.goaways} of {was['connections']} HTTP/2 connections a GOAWAY, {all_.closes} of HTTP/1.1 their close; not ready ({was['ready']}) while it still served ({was['still']}); exit {was['code']} after {was['took']:.1f} s"
+    said = f"{len(all_.answered)} requests answered, {bigs} of them downloads that it waited for, {len(was['lost'])} taken and lost; {len(told)} of {was['sockets']} sockets told 1001, {all_.goaways} of {was['connections']} HTTP/2 connections two GOAWAY, {all_.closes} of HTTP/1.1 their close; not ready ({was['ready']}) while it still served ({was['still']}); exit {was['code']} after {was['took']:.1f} s"
     said += "".join(f"; WRONG: {wrong[:3]}" for wrong in (was["lost"], all_.failed) if wrong)
     again = leaves(True)
     # The second time it does not wait for them: 4 s of downloads had begun.
