@@ -9,9 +9,11 @@ mod report;
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use authferry::bench::Crowd;
 use authferry::bench::Size;
+use authferry::bench::micro::Hosts;
 use authferry::bench::micro::Steps;
 use authferry::clock::UnixTime;
 use authferry::identity::CanonicalSubject;
@@ -55,6 +57,7 @@ use authferry::secret::Secret;
 
 use crate::report::heading;
 use crate::report::report;
+use crate::report::tail;
 
 type Failed = Box<dyn Error>;
 
@@ -75,8 +78,12 @@ fn main() -> Result<(), Failed> {
     report("bucket", || {
         Bucket::of(&key, salt, UnitKind::Subject, black_box("hr:10442")).is_within(Percent::ALL)
     });
+    let hosts = Hosts::new(&steps, 200, 1_000)?;
+    report("route among 1000, at 200 hosts", || {
+        black_box(&hosts).route()
+    });
     for rules in [1, 30, 1_000] {
-        decide(&key, rules)?;
+        decide(&key, rules, &hosts)?;
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let directory = tempfile::tempdir()?;
@@ -92,8 +99,11 @@ fn main() -> Result<(), Failed> {
     Ok(())
 }
 
-/// *Accept* and *assign*, of somebody whom none of so many rules concerns.
-fn decide(key: &BucketKey, rules: usize) -> Result<(), Failed> {
+/// What matching rules may cost, a hundredth of the requests left out.
+const MATCHED: Duration = Duration::from_micros(20);
+
+/// *Accept* and *assign*, of somebody whom none of so many rules concerns; and the same after the route was found.
+fn decide(key: &BucketKey, rules: usize, hosts: &Hosts) -> Result<(), Failed> {
     let id = |n: usize| CohortId::new(&format!("c{n}"));
     let people = |n: usize| Cohort::Subjects(std::iter::once(format!("hr:{n}").into()).collect());
     let cohorts: Cohorts = (0..rules).map(|n| (id(n), people(n))).collect();
@@ -140,11 +150,15 @@ fn decide(key: &BucketKey, rules: usize) -> Result<(), Failed> {
         }),
     };
     let (kill, class) = (KillPosition::Off, CredentialClass::Bearer);
-    report(&format!("decide among {rules} rules"), || {
+    let decided = || {
         let facts = black_box(&facts);
         let accepted = rollout::accept(&plan, &cohorts, kill, &plan.from, class, facts, NOW);
         let assigned = rollout::assign(&plan, &cohorts, key, kill, None, facts, NOW);
         accepted == Acceptance::Accepted && assigned.arm == Arm::To
+    };
+    report(&format!("decide among {rules} rules"), decided);
+    tail(&format!("route and decide, {rules} rules"), MATCHED, || {
+        black_box(hosts).route() && decided()
     });
     Ok(())
 }

@@ -30,6 +30,7 @@ use serde_json::json;
 
 use crate::report::heading;
 use crate::report::report;
+use crate::report::tail;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -63,22 +64,47 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keys = KeySet::from_shared_secret(&secret, Algorithm::Hs256)?;
     judge(Algorithm::Hs256, &token, &keys);
     report("peek", || peek(black_box(&token)).is_ok());
+    let garbage = "x".repeat(8_192);
     report("peek garbage of 8 KiB", || {
-        peek(black_box(&"x".repeat(8_192))).is_err()
+        peek(black_box(&garbage)).is_err()
     });
+    unsigned(&token, &garbage)
+}
+
+/// What is refused before a signature is looked at: what is no token, one of an algorithm or a key that nobody has here.
+fn unsigned(token: &str, garbage: &str) -> Result<(), Box<dyn Error>> {
+    const MOST: Duration = Duration::from_micros(20);
+    tail("refuse 8 KiB of garbage", MOST, || {
+        peek(black_box(garbage)).is_err()
+    });
+    let pem = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?.serialize_pem();
+    let key = SigningKey::from_pem(pem.as_bytes())?;
+    let (keys, _skipped) = KeySet::from_remote(public_jwks(&[&key]).to_string().as_bytes())?;
+    let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?.serialize_pem();
+    let strange = SigningKey::from_pem(other.as_bytes())?.sign("at+jwt", &claims())?;
+    let (policy, now) = (policy(Algorithm::Es256), UnixTime::from_secs(NOW));
+    for (name, token) in [("another algorithm", token), ("an unknown key", &*strange)] {
+        tail(&format!("refuse {name}"), MOST, || {
+            peek(black_box(token)).is_ok_and(|read| verify(read, &keys, &policy, now).is_err())
+        });
+    }
     Ok(())
 }
 
-/// A good token, and the same with another key's signature.
-fn judge(algorithm: Algorithm, token: &str, keys: &KeySet) {
-    let policy = Policy {
+fn policy(algorithm: Algorithm) -> Policy {
+    Policy {
         issuer: Issuer::new("https://idp.example/realms/corp"),
         algorithms: vec![algorithm],
         audience: Audience(vec!["app".into()]),
         kind: Kind::Access { markers: vec![] },
         leeway: Duration::from_secs(30),
         max_life: Duration::from_secs(86_400),
-    };
+    }
+}
+
+/// A good token, and the same with another key's signature.
+fn judge(algorithm: Algorithm, token: &str, keys: &KeySet) {
+    let policy = policy(algorithm);
     let now = UnixTime::from_secs(NOW);
     let good = |token: &str| {
         peek(black_box(token)).is_ok_and(|read| verify(read, keys, &policy, now).is_ok())

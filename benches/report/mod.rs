@@ -1,4 +1,4 @@
-//! CPU time of single calls: medians of rounds.
+//! CPU time of single calls: medians of rounds; and what the slowest of a hundred takes.
 
 #![expect(
     clippy::print_stdout,
@@ -7,6 +7,9 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 const ROUNDS: usize = 9;
 
@@ -38,6 +41,29 @@ pub(crate) fn report(name: &str, call: impl Fn() -> bool) {
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let micros = median as f64 / f64::from(calls) / 1_000.0;
     println!("{name:<40}{micros:>10.2}");
+}
+
+/// How often a call is made whose slowest are looked at.
+const SINGLES: usize = 100_000;
+
+/// Prints the p99 of single calls, by the clock, and ends the run where it is above `most`.
+pub(crate) fn tail(name: &str, most: Duration, call: impl Fn() -> bool) {
+    assert!(call(), "{name} does not do what it should");
+    let mut times: Vec<Duration> = (0..SINGLES)
+        .map(|_| {
+            let begin = Instant::now();
+            black_box(call());
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let slow = times.get(SINGLES / 100 * 99).copied().unwrap_or_default();
+    let (micros, bound) = (slow.as_secs_f64() * 1e6, most.as_micros());
+    println!("{:<40}{micros:>10.2}", format!("{name}, p99"));
+    assert!(
+        slow <= most,
+        "{name}: {micros:.2} µs, at most {bound} are promised"
+    );
 }
 
 /// CPU time of this thread (`Documentation/scheduler/sched-stats.rst`, `/proc/<pid>/schedstat`).

@@ -11,8 +11,12 @@ use crate::auth::VerdictKey;
 use crate::bench::Failed;
 use crate::identity::CredentialClass;
 use crate::proxy::Protected;
+use crate::proxy::Router;
+use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::canonical::canonicalise;
 use crate::proxy::conn::Conn;
+use crate::proxy::route::Routed;
+use crate::proxy::settings::App;
 use crate::proxy::settings::Limits;
 use crate::proxy::verdicts::Verdicts;
 
@@ -74,6 +78,45 @@ impl Steps {
             beside: None,
         };
         self.verdicts.digest(0, 0, "app.test", key) != [0; 16]
+    }
+}
+
+/// Applications on so many hosts with so many routes, and the request of a [`Steps`].
+pub struct Hosts {
+    router: Router,
+    request: CanonicalRequest,
+}
+
+impl Hosts {
+    /// One route each, and all others at the host that is asked, whose last one is the one that fits.
+    ///
+    /// # Errors
+    ///
+    /// When the request has no one spelling.
+    pub fn new(steps: &Steps, hosts: usize, routes: usize) -> Result<Self, Failed> {
+        let few = (1..hosts).map(|n| App::plain(&format!("app-{n}.corp.example"), ["/*"]));
+        let many: Vec<_> = (hosts..routes)
+            .map(|n| format!("/orders/20{n}/*"))
+            .chain(["/*".to_owned()])
+            .collect();
+        let asked = App::plain("crm.corp.example", many.iter().map(String::as_str));
+        let apps: Vec<_> = few.chain([asked]).collect();
+        let request = canonicalise(&steps.parts, &steps.conn, &steps.limits);
+        Ok(Self {
+            router: Router::new(&apps),
+            request: request.map_err(|bad| format!("{bad:?}"))?,
+        })
+    }
+
+    /// Which route it is for.
+    pub fn route(&self) -> bool {
+        matches!(self.router.route(&self.request), Routed::To { .. })
+    }
+}
+
+impl fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hosts")
     }
 }
 

@@ -266,22 +266,13 @@ impl Paths {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::Request;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::auth::settings::RateLimits;
     use crate::proxy::canonical::canonicalise;
     use crate::proxy::conn::Conn;
     use crate::proxy::serve::testing::limits;
-    use crate::proxy::settings::Access;
-    use crate::proxy::settings::OnUnauthenticated;
-    use crate::proxy::settings::Require;
-    use crate::proxy::settings::Route;
-    use crate::proxy::settings::Upstream;
-    use crate::rollout::AppId;
 
     fn paths(routes: &[(&str, &[Method])]) -> Paths {
         Paths::new(routes.iter().copied())
@@ -351,45 +342,7 @@ mod tests {
     }
 
     fn app(host: &str, routes: &[&str]) -> App {
-        let upstream = Upstream {
-            origins: Vec::new(),
-            http2: false,
-            connect_timeout: Duration::ZERO,
-            response_timeout: Duration::ZERO,
-            idle: Duration::ZERO,
-            ca: None,
-            client_certificate: None,
-            health_path: None,
-            health_interval: Duration::ZERO,
-            preserve_host: true,
-        };
-        let route = |path: &&str| Route {
-            path: (*path).into(),
-            methods: Vec::new(),
-            access: Access::Required,
-            credentials: Vec::new(),
-            on_unauthenticated: OnUnauthenticated::Auto,
-            require: Require::default(),
-            websocket: false,
-            upgrades: Vec::new(),
-            preserve_post: None,
-            encoded_slash: EncodedSlash::Refused,
-            exchange: None,
-            upstream: None,
-        };
-        App {
-            id: AppId::new(host),
-            hosts: vec![host.into()],
-            upstream,
-            identity_headers: Vec::new(),
-            static_headers: Vec::new(),
-            assertion: None,
-            forward_credentials: false,
-            rate_limits: RateLimits::default(),
-            forward_auth: false,
-            other_arm_exchanges: Vec::new(),
-            routes: routes.iter().map(route).collect(),
-        }
+        App::plain(host, routes.iter().copied())
     }
 
     #[test]
