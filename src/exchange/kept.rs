@@ -229,7 +229,12 @@ impl Kept {
     }
 
     /// The question under way for a key, or a new one. It goes on when the one who asked is gone.
-    fn fly<W, F>(&self, key: &Key, work: &mut Option<W>) -> Option<watch::Receiver<Option<Answer>>>
+    fn fly<W, F>(
+        &self,
+        key: &Key,
+        work: &mut Option<W>,
+        asking: Asking,
+    ) -> Option<watch::Receiver<Option<Answer>>>
     where
         W: FnOnce(Asking) -> F + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,

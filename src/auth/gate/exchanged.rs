@@ -218,6 +218,7 @@ impl Gate {
             }
         }
         let key = presented.key();
+        let renewal = self.told_of_renewals(asked, exchange, holder);
         let subject = |over: Option<&Secret<String>>| Subject {
             identity: Arc::clone(holder.identity),
             canonical: holder.canonical.clone(),
@@ -231,7 +232,7 @@ impl Gate {
             narrowed: holder.narrowed,
             made: holder.standing.was_made(),
             noted: self.noted(exchange, holder),
-            renewal: Some(self.renewal(asked, exchange, holder)),
+            renewal: Some(Arc::clone(&renewal)),
             over: over.cloned(),
             confirmation: holder.bound.filter(|_| exchange.binding() == Binding::Keep),
         };

@@ -93,7 +93,7 @@ impl fmt::Debug for Renewal {
 
 impl Gate {
     /// Who tells how a renewal of what `exchange` keeps for somebody comes out.
-    pub(super) fn renewal(
+    pub(super) fn told_of_renewals(
         &self,
         asked: &Asked<'_>,
         exchange: &Arc<Exchange>,
