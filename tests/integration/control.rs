@@ -295,7 +295,7 @@ async fn the_ledger_is_mirrored_and_its_head_is_served() {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let head: serde_json::Value = serde_json::from_str(body).unwrap();
+        let head: Value = serde_json::from_str(body).unwrap();
         assert_eq!((&head["seq"], &head["hash"]), (&last["seq"], &last["hash"]));
     }
     // The record of the start stood there before it was ready.
