@@ -220,7 +220,7 @@ mod tests {
 version: 1
 assurance: [pwd, otp, mfa]
 providers:
-  old: {{ oidc: {{ issuer: "https://old.corp.example", verify: {{ audiences: [app] }}{old} }} }}
+  old: {{ oidc: {{ issuer: "https://old.corp.example", verify: {{ audiences: [app] }}, client: {{ id: a, secret: {{ file: secret }} }}{old} }} }}
   new: {{ oidc: {{ issuer: "https://new.corp.example", verify: {{ audiences: [app] }}, client: {{ id: a, secret: {{ file: secret }} }}, assurance: {{ acr_claim: acr, map: {{ "1": pwd, "2": mfa }} }}{new} }} }}
 apps: {{ crm: {{ hosts: [app.test], upstream: {{ url: "http://127.0.0.1:9" }}{route} }} }}
 rollouts:

@@ -267,7 +267,7 @@ fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
             .report
             .error(
                 list.mark,
-                "this guard never trips: nothing that counts is bad, and `rejected` counts nothing in this build",
+                "this guard never trips: `rejected` counts nothing in this build",
             )
             .hint("`error` counts sessions whose provider was away; without `guards` there are two that work");
     }

@@ -497,6 +497,39 @@ async fn a_step_that_is_refused_is_shown_until_it_is_taken() {
     assert_eq!(one.blocked(), Vec::<&str>::new());
 }
 
+/// What was in the way of a step is nothing to tell of when that is not due any more, for another reason.
+#[tokio::test]
+async fn a_step_that_is_not_due_any_more_is_not_refused() {
+    let estate = Estate::new();
+    let mut gated = course();
+    let staff = gated.legs.get_mut(0).unwrap();
+    staff.when = rollout::PromoteWhen::Auto;
+    staff.require = rollout::Require {
+        rollback_exposure_max: Some(0),
+        ..rollout::Require::default()
+    };
+    let (one, around) = (estate.instance("one"), Arc::new(Around::default()));
+    one.conductor.on(Arc::clone(&around) as Arc<dyn Stage>);
+    one.conductor.adopt(vec![gated]).unwrap();
+    one.conductor.tick().await;
+    one.order(Command::Start).await.unwrap();
+    let id = one.standing().course.id.clone();
+    estate.clock.advance(Duration::from_hours(25));
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), ["rollback_exposure"], "it is not known");
+    around.recall.store(true, Ordering::SeqCst);
+    one.conductor.exposed(&id, Some(0));
+    one.conductor.tick().await;
+    assert_eq!(
+        (one.stands().0, one.blocked()),
+        ("staff".into(), vec!["recall"])
+    );
+    one.conductor.exposed(&id, Some(5));
+    estate.clock.advance(PATIENCE);
+    one.conductor.tick().await;
+    assert_eq!(one.blocked(), ["rollback_exposure"]);
+}
+
 #[tokio::test]
 async fn what_a_step_that_has_baked_waits_for_is_shown_and_a_bake_is_not() {
     let estate = Estate::new();
