@@ -316,16 +316,6 @@ impl<'a> Presented<'a> {
         Some(OldSession { cookie, value })
     }
 
-    /// The session of an old system beside ours, as if it had come alone.
-    pub(super) fn without_ours(&self) -> Option<Self> {
-        let Kind::Ours { beside, .. } = self.kind else {
-            return None;
-        };
-        let Theirs { name, value, owner } = beside?;
-        let kind = Kind::Cookie { name, value, owner };
-        Some(Self { kind, ..*self })
-    }
-
     /// Our own session, if it is one.
     pub(crate) const fn session(&self) -> Option<SessionId<'a>> {
         match self.kind {
@@ -337,16 +327,6 @@ impl<'a> Presented<'a> {
             | Kind::ApiKey { .. }
             | Kind::Certificate { .. } => None,
         }
-    }
-
-    /// The same with another session of ours, which stands in the place of the one that was presented; `None`: none was.
-    pub(crate) fn with_session(self, cookie: &'a str) -> Option<Self> {
-        let Kind::Ours { beside, .. } = self.kind else {
-            return None;
-        };
-        let id = SessionId::parse(cookie)?;
-        let kind = Kind::Ours { id, beside };
-        Some(Self { kind, ..self })
     }
 
     /// With the hint whether it may have been refused lately.

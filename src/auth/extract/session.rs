@@ -10,6 +10,7 @@ use crate::auth::error::AuthError;
 use crate::auth::extract::AMBIGUOUS;
 use crate::auth::extract::Kind;
 use crate::auth::extract::MAX_VALUE;
+use crate::auth::extract::Presented;
 use crate::auth::owners::Owners;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
@@ -73,4 +74,26 @@ fn theirs<'a>(headers: &'a HeaderMap, owners: &'a Owners) -> Result<Option<Their
             )
         })?;
     Ok(Some(Theirs { name, value, owner }))
+}
+
+impl<'a> Presented<'a> {
+    /// The session of an old system beside ours, as if it had come alone.
+    pub(in crate::auth) fn without_ours(&self) -> Option<Self> {
+        let Kind::Ours { beside, .. } = self.kind else {
+            return None;
+        };
+        let Theirs { name, value, owner } = beside?;
+        let kind = Kind::Cookie { name, value, owner };
+        Some(Self { kind, ..*self })
+    }
+
+    /// The same with another session of ours, which stands in the place of the one that was presented; `None`: none was.
+    pub(crate) fn with_session(self, cookie: &'a str) -> Option<Self> {
+        let Kind::Ours { beside, .. } = self.kind else {
+            return None;
+        };
+        let id = SessionId::parse(cookie)?;
+        let kind = Kind::Ours { id, beside };
+        Some(Self { kind, ..self })
+    }
 }
