@@ -57,6 +57,9 @@ pub(crate) struct RolloutView {
     /// What may not be more than so much.
     #[serde(default)]
     pub(crate) limits: Vec<LimitView>,
+    /// `false`: it stands there, but could not be written down so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) persisted: Option<bool>,
 }
 
 /// One thing that keeps a rollout where it is.

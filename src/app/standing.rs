@@ -54,6 +54,7 @@ pub(super) fn told(view: RolloutView, standing: &Standing, now: UnixTime) -> Rol
         blocked: blocked.collect(),
         guards: guards.chain(split).collect(),
         limits: limits.collect(),
+        persisted: (!standing.kept).then_some(false),
         ..view
     }
 }

@@ -26,6 +26,12 @@ pub(super) fn write(rollout: &RolloutView, out: &mut dyn Write) -> io::Result<()
     if !rollout.why.is_empty() {
         writeln!(out, "  why          {}", printable(&rollout.why))?;
     }
+    if rollout.persisted == Some(false) {
+        writeln!(
+            out,
+            "note: it could not be written down, so a restart would forget it; it is tried again"
+        )?;
+    }
     if !rollout.guards.is_empty() {
         writeln!(
             out,

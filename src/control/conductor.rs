@@ -7,6 +7,7 @@ mod adopt;
 mod beside;
 mod commit;
 mod epochs;
+mod found;
 mod refused;
 mod run;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::control::KillSwitch;
+use crate::control::conductor::run::Memory;
 use crate::control::conductor::run::Run;
 use crate::control::journeys::Journeys;
 use crate::control::journeys::Rules;
@@ -133,6 +135,8 @@ pub(crate) struct Standing {
     pub(crate) missing: Vec<String>,
     /// What of that is more than time: what a step that has baked waits for, and why one that was due is not taken.
     pub(crate) blocked: Vec<Gap>,
+    /// Whether a restart would know where it stands.
+    pub(crate) kept: bool,
 }
 
 impl Conductor {
@@ -177,6 +181,7 @@ impl Conductor {
             runs.values().map(one).collect()
         };
         for (id, driven) in ids {
+            self.keep_again(&id).await;
             match role {
                 Role::Unknown if driven => {
                     let gap = Obstacle::Store.because("the store does not answer: it holds");
@@ -322,6 +327,7 @@ impl Conductor {
                 findings: run.findings.clone(),
                 missing,
                 blocked,
+                kept: run.memory != Memory::Nothing,
             }
         };
         runs.values().map(one).collect()

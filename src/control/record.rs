@@ -40,6 +40,7 @@ pub(super) fn entry(
         .with("direction", transition.direction.as_str())
         .with("trigger", transition.trigger.as_str())
         .with("epoch", transition.next.epoch)
+        .with("version", transition.next.version)
         .with("why", transition.why.as_str())
         .maybe("command", command.map(Command::as_str));
     let entry = match transition.direction {
@@ -65,6 +66,7 @@ pub(super) fn followed(course: &Course, before: &Progress, next: &Progress) -> E
         .with("to", next.name(course))
         .with("state", next.state.as_str())
         .with("epoch", next.epoch)
+        .with("version", next.version)
         .with("why", next.why.as_str())
 }
 
@@ -74,6 +76,22 @@ pub(super) fn void(rollout: &RolloutId, transition: &Transition, why: &str, acto
         .with("rollout", rollout.as_str())
         .with("void", transition.why.as_str())
         .with("why", why)
+}
+
+/// The same, of a step forward that a start finds recorded and not kept.
+pub(super) fn lost(rollout: &RolloutId, what: &str) -> Entry {
+    Entry::new(Kind::Decision, "start")
+        .with("rollout", rollout.as_str())
+        .with("void", what)
+        .with("why", "it was not kept when the program ended")
+}
+
+/// The record of a step back that a start finds kept and not recorded.
+pub(super) fn found(course: &Course, before: &Progress, next: &Progress) -> Entry {
+    let direction = Direction::Back.as_str();
+    followed(course, before, next)
+        .with("actor", "start")
+        .with("direction", direction)
 }
 
 /// A move of the kill switch.

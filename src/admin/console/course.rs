@@ -23,6 +23,10 @@ pub(super) fn course(of: &RolloutView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     };
     fact(f, "State", class, &of.state)?;
     fact(f, "Step", "", &of.step)?;
+    if of.persisted == Some(false) {
+        let told = "no: a restart would forget it; it is tried again";
+        fact(f, "Written down", "bad", told)?;
+    }
     let baked = u32::try_from(of.baked_seconds).unwrap_or(u32::MAX);
     fact(
         f,

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::control::conductor::Conductor;
 use crate::control::conductor::run;
+use crate::control::conductor::run::Memory;
 use crate::control::conductor::run::Run;
 use crate::control::conductor::run::place_of;
 use crate::control::conductor::run::settled;
+use crate::control::keeper::Kept;
 use crate::rollout::Course;
 use crate::rollout::Findings;
 use crate::rollout::Plan;
@@ -45,26 +47,36 @@ impl Conductor {
         let mut fresh = BTreeMap::new();
         for course in courses {
             let id = course.id.clone();
-            let (progress, tally, drills, exposed, owes_revocation) = {
-                let runs = self.runs();
-                match runs.get(&id) {
-                    Some(run) => (
-                        run.progress.clone(),
-                        run.tally.clone(),
-                        run.drills.clone(),
-                        run.exposed,
-                        run.owes_revocation,
-                    ),
-                    None => {
-                        drop(runs);
-                        let kept = self.keeper.load(&id).map_err(|error| error.to_string())?;
-                        kept.map_or_else(Default::default, |kept| {
-                            let owes = kept.owes_revocation;
-                            (kept.progress, kept.tally, kept.drills, None, owes)
-                        })
+            let known = self.runs().get(&id).map(|run| {
+                let kept = Kept {
+                    progress: run.progress.clone(),
+                    tally: run.tally.clone(),
+                    drills: run.drills.clone(),
+                    owes_revocation: run.owes_revocation,
+                };
+                (kept, run.memory, run.exposed)
+            });
+            let (kept, memory, exposed) = match known {
+                Some(known) => known,
+                None => {
+                    let found = self.found(&course).map_err(|error| error.to_string())?;
+                    if let Some(entry) = found.told {
+                        self.parts.ledger.append_or_owe(entry);
                     }
+                    let memory = if found.is_behind {
+                        Memory::Nothing
+                    } else {
+                        Memory::Whole
+                    };
+                    (found.kept.unwrap_or_default(), memory, None)
                 }
             };
+            let Kept {
+                progress,
+                tally,
+                drills,
+                owes_revocation,
+            } = kept;
             let before = progress.name(&course);
             let progress = settled(&course, progress, now);
             let same = before == progress.name(&course);
@@ -91,6 +103,7 @@ impl Conductor {
                 evaluated: now,
                 refused: None,
                 behind: None,
+                memory,
                 row: None,
             };
             fresh.insert(id, run);
@@ -105,8 +118,8 @@ impl Conductor {
         let progress = match known {
             Some(progress) => progress,
             None => self
-                .keeper
-                .load(&course.id)?
+                .found(course)?
+                .kept
                 .map_or_else(Progress::default, |kept| kept.progress),
         };
         Ok(settled(course, progress, self.parts.clock.now()))

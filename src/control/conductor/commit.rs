@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::control::conductor::Conductor;
 use crate::control::conductor::refused;
+use crate::control::conductor::run::Memory;
 use crate::control::conductor::run::NOT_COUNTED;
 use crate::control::conductor::together::Disagreed;
 use crate::control::keeper::Kept;
@@ -23,7 +24,7 @@ use crate::rollout::Tally;
 use crate::rollout::Transition;
 
 impl Conductor {
-    /// Records a transition, lets it hold, keeps it. `command`: what was ordered, and how many people may go back by it.
+    /// Records a transition, keeps it, lets it hold. `command`: what was ordered, and how many people may go back by it.
     pub(super) async fn commit(
         &self,
         id: &RolloutId,
@@ -169,6 +170,8 @@ impl Conductor {
             run.refused = None;
         }
         self.configure();
+        // A restart in between would be where people are not any more.
+        self.keep(id).await;
         if let Some(stage) = self.stage.get().cloned() {
             let rebuilt = tokio::task::spawn_blocking(move || stage.rebuild()).await;
             match rebuilt {
@@ -177,10 +180,10 @@ impl Conductor {
                 Err(error) => warn!(rollout = %id, %error, "The step could not take effect."),
             }
         }
-        self.keep(id).await;
     }
 
-    /// Keeps the progress over a restart. It is recorded already; a disk that takes nothing costs no more than the bake.
+    /// Keeps the progress over a restart; where there is no room for it, the step alone. It is recorded already, or owed, and
+    /// whoever goes back waits for no disk: [`Self::keep_again`] goes on.
     pub(super) async fn keep(&self, id: &RolloutId) {
         let kept = self.runs().get(id).map(|run| Kept {
             progress: run.progress.clone(),
@@ -188,14 +191,45 @@ impl Conductor {
             drills: run.drills.clone(),
             owes_revocation: run.owes_revocation,
         });
+        let Some(kept) = kept else {
+            return;
+        };
         let (keeper, rollout) = (self.keeper.clone(), id.clone());
-        if let Some(kept) = kept {
-            let saved = tokio::task::spawn_blocking(move || keeper.save(&rollout, &kept)).await;
-            match saved {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(rollout = %id, %error, "The progress is not kept."),
-                Err(error) => warn!(rollout = %id, %error, "The progress is not kept."),
+        let kept = tokio::task::spawn_blocking(move || {
+            let Err(error) = keeper.save(&rollout, &kept) else {
+                return (Memory::Whole, None);
+            };
+            match keeper.mark(&rollout, &kept) {
+                Ok(()) => (Memory::Step, Some(error)),
+                Err(_) => (Memory::Nothing, Some(error)),
             }
+        });
+        let (memory, error) = match kept.await {
+            Ok((memory, error)) => (memory, error.map(|error| error.to_string())),
+            Err(error) => (Memory::Nothing, Some(error.to_string())),
+        };
+        let mut runs = self.runs();
+        let Some(run) = runs.get_mut(id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut run.memory, memory);
+        let error = error.filter(|_| before != memory);
+        match (memory, error) {
+            (Memory::Step, Some(error)) => {
+                warn!(rollout = %id, error, "Of the progress the step alone is kept; the rest is as soon as there is room.");
+            }
+            (Memory::Nothing, Some(error)) => {
+                warn!(rollout = %id, error, "The progress is not kept: a restart would forget it. It is tried again.");
+            }
+            (Memory::Whole, _) | (_, None) => {}
+        }
+    }
+
+    /// Keeps what could not be kept so far.
+    pub(super) async fn keep_again(&self, id: &RolloutId) {
+        let memory = self.runs().get(id).map(|run| run.memory);
+        if memory.is_some_and(|memory| memory != Memory::Whole) {
+            self.keep(id).await;
         }
     }
 }

@@ -9,7 +9,6 @@ use tracing::warn;
 use crate::control::conductor::Conductor;
 use crate::control::conductor::refused;
 use crate::control::conductor::together::is_driven;
-use crate::control::keeper::Kept;
 use crate::control::record;
 use crate::rollout::Course;
 use crate::rollout::Gap;
@@ -34,15 +33,10 @@ impl Conductor {
                     continue;
                 }
             };
-            let kept = self.keeper.load(&course.id);
-            let kept = kept.map_err(|error| error.to_string())?;
+            let found = self.found(course).map_err(|error| error.to_string())?;
+            let kept = found.kept;
             if kept.as_ref().map_or(0, |kept| kept.progress.epoch) < theirs {
-                let mut kept = kept.unwrap_or_else(|| Kept {
-                    progress: Progress::default(),
-                    tally: None,
-                    drills: Vec::new(),
-                    owes_revocation: false,
-                });
+                let mut kept = kept.unwrap_or_default();
                 kept.progress.epoch = theirs;
                 let saved = self.keeper.save(&course.id, &kept);
                 saved.map_err(|error| error.to_string())?;

@@ -20,6 +20,17 @@ use crate::rollout::View;
 /// Before it was looked for the first time.
 pub(super) const NOT_COUNTED: &str = "who still comes with old credentials is not known";
 
+/// How much of where it stands a restart would know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Memory {
+    /// All of it.
+    Whole,
+    /// The step, and nothing of what was counted in it.
+    Step,
+    /// Not even that.
+    Nothing,
+}
+
 /// One rollout under way.
 pub(super) struct Run {
     pub(super) course: Arc<Course>,
@@ -44,6 +55,8 @@ pub(super) struct Run {
     pub(super) refused: Option<Refused>,
     /// Why it is not known where the others stand.
     pub(super) behind: Option<Gap>,
+    /// How much of this a restart would know.
+    pub(super) memory: Memory,
     /// The version of the row that instances share.
     pub(super) row: Option<u64>,
 }

@@ -1,5 +1,7 @@
 //! Two instances that share a store: one drives, the other stands where it stands.
 
+mod kept;
+
 use std::fs;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -43,7 +45,11 @@ impl Estate {
     }
 
     fn instance(&self, node: &str) -> Instance {
-        let directory = tempfile::tempdir().unwrap();
+        let shared = Shared::new(Arc::clone(&self.store), node, "1");
+        self.start(node, tempfile::tempdir().unwrap(), Some(shared))
+    }
+
+    fn start(&self, node: &str, directory: tempfile::TempDir, shared: Option<Shared>) -> Instance {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let metrics = Metrics::new(Arc::clone(&clock), 100);
         let kill = KillSettings {
@@ -70,7 +76,7 @@ impl Estate {
             journeys: Arc::new(Journeys::new(Arc::clone(&metrics))),
             kill: Arc::new(kill),
             metrics,
-            shared: Some(Arc::new(Shared::new(Arc::clone(&self.store), node, "1"))),
+            shared: shared.map(Arc::new),
         });
         let conductor = Arc::new(conductor);
         conductor.witness();

@@ -48,8 +48,8 @@ impl Conductor {
             if self.runs().contains_key(&course.id) {
                 continue;
             }
-            let kept = self.keeper.load(&course.id);
-            let kept = kept.map_err(|error| error.to_string())?;
+            let found = self.found(course).map_err(|error| error.to_string())?;
+            let kept = found.kept;
             let mut tries = 0;
             let found = loop {
                 match shared.load(&course.id, self.parts.clock.now()).await {
@@ -77,9 +77,7 @@ impl Conductor {
             if newer && kept.as_ref().map(|kept| &kept.progress) != Some(&found.progress) {
                 let kept = Kept {
                     progress: found.progress,
-                    tally: None,
-                    drills: Vec::new(),
-                    owes_revocation: false,
+                    ..Kept::default()
                 };
                 let saved = self.keeper.save(&course.id, &kept);
                 saved.map_err(|error| error.to_string())?;

@@ -1,0 +1,234 @@
+//! Where a rollout stood, as a start finds it: in its file, in the mark beside it, in the ledger. The most cautious of them counts.
+//!
+//! A step is recorded, then kept, then it holds. Whoever is killed in between has a record of what is not kept: a step back may
+//! have been served already, and its pins are void; a step forward was not, and the ledger says so.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::warn;
+
+use crate::clock::UnixTime;
+use crate::control::conductor::Conductor;
+use crate::control::keeper::Kept;
+use crate::control::keeper::Mark;
+use crate::control::record;
+use crate::ledger;
+use crate::ledger::Entry;
+use crate::rollout::Course;
+use crate::rollout::Place;
+use crate::rollout::Progress;
+use crate::rollout::RolloutId;
+use crate::rollout::State;
+
+/// What a start finds of a rollout.
+pub(super) struct Found {
+    /// Where it stands; `None`: nowhere yet.
+    pub(super) kept: Option<Kept>,
+    /// Whether the file says something else.
+    pub(super) is_behind: bool,
+    /// What the ledger is still to say.
+    pub(super) told: Option<Entry>,
+}
+
+impl Conductor {
+    /// What is found of a rollout that does not run here.
+    pub(super) fn found(&self, course: &Course) -> io::Result<Found> {
+        let now = self.parts.clock.now();
+        let mut found = Found {
+            kept: self.keeper.load(&course.id)?,
+            is_behind: false,
+            told: None,
+        };
+        let last = self.last_record(&course.id);
+        if let Some(mark) = self.keeper.read_mark(&course.id)? {
+            found.heed_mark(course, mark, last.as_ref(), now);
+        }
+        if let Some(last) = &last {
+            found.heed_record(course, last, now);
+        }
+        Ok(found)
+    }
+
+    /// What the ledger said of it last, as far as it concerns where it stands. Whatever was not kept was written last of all.
+    fn last_record(&self, rollout: &RolloutId) -> Option<Said> {
+        let file = self.parts.ledger.file();
+        let records = ledger::tail(file, usize::MAX).unwrap_or_else(|error| {
+            warn!(%rollout, %error, "What the ledger says of a rollout is not known.");
+            Vec::new()
+        });
+        let last = records.iter().rev().find(|record| {
+            let text = |name: &str| record.get(name).and_then(Value::as_str);
+            text("rollout") == Some(rollout.as_str())
+                && matches!(text("kind"), Some("decision" | "ready" | "resume"))
+        });
+        last.and_then(Said::read)
+    }
+}
+
+impl Found {
+    /// A step that was kept as a name counts where pins are void by it that the file takes for good.
+    fn heed_mark(&mut self, course: &Course, mark: Mark, last: Option<&Said>, now: UnixTime) {
+        let before = self.progress();
+        if mark.epoch <= before.epoch {
+            return;
+        }
+        let why = String::from("it went back while nothing could be written");
+        let next = Progress {
+            state: mark.state,
+            stage: mark.stage,
+            step: mark.step,
+            at_from: mark.at_from,
+            epoch: mark.epoch,
+            version: mark.version,
+            why,
+            ..anew(&before, now)
+        };
+        if last.is_none_or(|last| last.version < Some(mark.version)) {
+            self.told = Some(record::found(course, &before, &next));
+        }
+        self.stands(next, mark.owes_revocation);
+    }
+
+    /// Of two places the earlier one counts, of two epochs the later one.
+    fn heed_record(&mut self, course: &Course, said: &Said, now: UnixTime) {
+        let before = self.progress();
+        let raised = before.epoch < said.epoch;
+        if !raised && said.version <= Some(before.version) {
+            return;
+        }
+        let mut next = Progress {
+            epoch: before.epoch.max(said.epoch),
+            version: before.version.max(said.version.unwrap_or(0)),
+            ..before.clone()
+        };
+        let theirs = said.place(course, &before);
+        let earlier = theirs
+            .is_some_and(|(place, at_from)| reach(place, at_from) <= reach_of(&before, course));
+        if let (true, Some((place, at_from))) = (earlier && (raised || said.stops()), theirs) {
+            let stage = place.and_then(|place| course.leg(place));
+            let stage = stage.map_or("", |leg| &leg.stage.id);
+            let step = place.map_or(0, |place| place.step);
+            if (before.stage.as_str(), before.step, before.at_from) != (stage, step, at_from) {
+                next = Progress {
+                    stage: stage.to_owned(),
+                    step,
+                    at_from,
+                    ..anew(&next, now)
+                };
+            }
+            next.state = said.state;
+            next.why.clone_from(&said.why);
+            if said.by_itself {
+                let rails = before.place(course);
+                let rails = rails.and_then(|place| course.guardrails(place));
+                next.autos += 1;
+                next.cooldown_until =
+                    now + rails.map_or(Duration::ZERO, |rails| rails.after_rollback.cooldown);
+            }
+        } else if said.goes_on {
+            self.told = Some(record::lost(&course.id, &said.why));
+        }
+        self.stands(next, raised && said.revokes);
+    }
+
+    fn progress(&self) -> Progress {
+        let kept = self.kept.as_ref();
+        kept.map(|kept| kept.progress.clone()).unwrap_or_default()
+    }
+
+    fn stands(&mut self, next: Progress, owes_revocation: bool) {
+        let kept = self.kept.get_or_insert_default();
+        if kept.progress.order() != next.order() {
+            kept.tally = None;
+        }
+        if kept.progress.stage != next.stage {
+            kept.drills.clear();
+        }
+        kept.progress = next;
+        kept.owes_revocation |= owes_revocation;
+        self.is_behind = true;
+    }
+}
+
+/// A step that begins now, as far as anybody knows.
+fn anew(before: &Progress, now: UnixTime) -> Progress {
+    Progress {
+        entered: now,
+        order: before.order_after(now),
+        baked: Duration::ZERO,
+        since: now,
+        ready: false,
+        noted: Vec::new(),
+        ..before.clone()
+    }
+}
+
+/// How far people have moved; `None`: every new login starts at `from`.
+fn reach(place: Option<Place>, at_from: bool) -> Option<Place> {
+    place.filter(|_| !at_from)
+}
+
+fn reach_of(progress: &Progress, course: &Course) -> Option<Place> {
+    reach(progress.place(course), progress.at_from)
+}
+
+/// What a record says of where a rollout stands.
+struct Said {
+    to: String,
+    state: State,
+    epoch: u64,
+    /// Records of earlier versions do not have it.
+    version: Option<u64>,
+    /// Whether it leads on: to a further step, or from a halt.
+    goes_on: bool,
+    /// Whether nobody had ordered that it goes back.
+    by_itself: bool,
+    revokes: bool,
+    why: String,
+}
+
+impl Said {
+    fn read(record: &Value) -> Option<Self> {
+        let text = |name: &str| record.get(name).and_then(Value::as_str);
+        let number = |name: &str| record.get(name).and_then(Value::as_u64);
+        let state = text("state")?;
+        let is = |name: &str, word: &str| text(name) == Some(word);
+        Some(Self {
+            to: text("to")?.to_owned(),
+            state: State::ALL.into_iter().find(|one| one.as_str() == state)?,
+            epoch: number("epoch")?,
+            version: number("version"),
+            goes_on: is("direction", "forward") || is("kind", "resume"),
+            by_itself: is("direction", "back")
+                && (is("trigger", "guard") || is("trigger", "breaker")),
+            revokes: is("direction", "back") && is("modern_sessions", "revoke"),
+            why: text("why").unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The place, and whether new logins start at `from` there. One that is gone leaves the earlier one: `from` of where it stood.
+    fn place(&self, course: &Course, before: &Progress) -> Option<(Option<Place>, bool)> {
+        if self.state == State::Draft {
+            return Some((None, false));
+        }
+        let (name, at_from) = match self.to.strip_suffix("/from") {
+            Some(stage) => (stage, true),
+            None => (self.to.as_str(), false),
+        };
+        match course.find(name) {
+            Some(place) => Some((Some(place), at_from)),
+            None if self.goes_on => None,
+            None => Some((before.place(course), true)),
+        }
+    }
+
+    /// Whether nobody moves any further.
+    const fn stops(&self) -> bool {
+        match self.state {
+            State::Held | State::RolledBack | State::Frozen | State::Overridden => true,
+            State::Draft | State::Baking | State::Completed => false,
+        }
+    }
+}
