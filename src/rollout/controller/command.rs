@@ -199,7 +199,7 @@ impl Order<'_> {
         let target = course
             .find(name)
             .ok_or_else(|| format!("there is no step called `{name}`"))?;
-        let back = self.place().is_some_and(|place| target < place);
+        let back = self.place().is_some_and(|place| target < place) && !self.moves_more(target);
         let direction = if back {
             Direction::Back
         } else {
@@ -212,6 +212,16 @@ impl Order<'_> {
             transition.promotes = false;
         }
         Ok(transition)
+    }
+
+    /// Whether more people are moved there than now: whoever stands at `from` goes forward to every step that moves anybody.
+    fn moves_more(&self, target: Place) -> bool {
+        let (course, now) = (self.view.course, self.view.now);
+        if self.progress.at_from {
+            return course.moves_people(target);
+        }
+        let share = |place| course.plan(place, false, 0).target(now);
+        share(self.place()) < share(Some(target))
     }
 
     fn place(&self) -> Option<Place> {

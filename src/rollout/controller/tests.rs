@@ -642,6 +642,38 @@ fn going_back_by_hand_never_waits() {
     walk.kill = KillPosition::Off;
     let back = walk.order(&Command::SetStage("ramp/1".into())).unwrap();
     assert_eq!((back.direction, walk.progress.epoch), (Direction::Back, 2));
+    assert!(back.urgent && !back.promotes);
+}
+
+/// Where every new login starts at `from`, an earlier step is a step forward if it moves anybody: the new provider is asked first.
+#[test]
+fn an_earlier_step_that_moves_more_people_is_a_step_forward() {
+    let burnt = || {
+        let mut walk = Walk::at("ramp/25");
+        walk.findings.breaker = Some(OnTrip::Rollback);
+        walk.tick().unwrap();
+        walk.findings.breaker = None;
+        assert_eq!(walk.stands(), stands("ramp/from", State::RolledBack));
+        walk
+    };
+    for name in ["ramp/1", "staff", "ramp/25"] {
+        let mut walk = burnt();
+        let forward = walk.order(&Command::SetStage(name.into())).unwrap();
+        let said = (forward.direction, forward.promotes, forward.urgent);
+        assert_eq!(said, (Direction::Forward, true, false), "{name}");
+        assert_eq!(walk.stands(), stands(name, State::Baking));
+        assert_eq!(walk.progress.epoch, 1, "nobody more is sent back");
+    }
+    // A stage that moves nobody is none, and neither is one that moves fewer.
+    let mut walk = burnt();
+    walk.course.legs[0].stage.assign.clear();
+    let back = walk.order(&Command::SetStage("staff".into())).unwrap();
+    assert_eq!((back.direction, back.urgent), (Direction::Back, true));
+    // A percent that is above the present one is more, wherever it stands.
+    let mut walk = Walk::at("primary");
+    walk.course.legs[2].stage.mode = crate::rollout::stage::Mode::Shadow;
+    let forward = walk.order(&Command::SetStage("ramp/1".into())).unwrap();
+    assert!(forward.promotes && forward.direction == Direction::Forward);
 }
 
 #[test]
