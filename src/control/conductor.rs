@@ -8,6 +8,8 @@ mod beside;
 mod commit;
 mod epochs;
 mod found;
+mod order;
+mod probe;
 mod refused;
 mod run;
 #[cfg(test)]
@@ -37,7 +39,6 @@ use crate::control::shared::Shared;
 use crate::identity::ProviderId;
 use crate::ledger::Ledger;
 use crate::rollout;
-use crate::rollout::Command;
 use crate::rollout::Course;
 use crate::rollout::Findings;
 use crate::rollout::Gap;
@@ -229,10 +230,21 @@ impl Conductor {
         match transition {
             Some(transition) if !transition.urgent && self.waits(id, now) => {}
             Some(transition) => {
-                if let Err(gap) = self
-                    .commit(id, transition, "controller", (None, None))
-                    .await
-                {
+                let ready = if transition.promotes {
+                    self.asked(id)
+                } else {
+                    Some(Ok(()))
+                };
+                let done = match ready {
+                    // It is looked at again with the next tick.
+                    None => return,
+                    Some(Ok(())) => {
+                        let commit = self.commit(id, transition, "controller", (None, None));
+                        commit.await
+                    }
+                    Some(Err(why)) => Err(Obstacle::Provider.because(why)),
+                };
+                if let Err(gap) = done {
                     self.refused(id, gap);
                 }
             }
@@ -244,58 +256,6 @@ impl Conductor {
                 }
             }
         }
-    }
-
-    /// What a person orders.
-    ///
-    /// # Errors
-    ///
-    /// Why not, in words.
-    pub(crate) async fn order(
-        &self,
-        rollout: &RolloutId,
-        command: &Command,
-        actor: &str,
-        (reason, recall): (&str, Option<u64>),
-    ) -> Result<Standing, String> {
-        let _turn = self.turn.lock().await;
-        // Whoever follows may order everything but what rests on evidence, which whoever leads has.
-        self.catch_up(rollout, Role::Follows)
-            .await
-            .map_err(|gap| format!("it is not known where it stands: {gap}"))?;
-        if let (Command::Promote, Some(led)) = (command, self.led()) {
-            return Err(format!("the evidence is elsewhere: {led}"));
-        }
-        let transition = {
-            let runs = self.runs();
-            let run = runs
-                .get(rollout)
-                .ok_or_else(|| format!("there is no rollout called `{rollout}`"))?;
-            match command {
-                Command::Rollback | Command::SetStage(_) if self.is_closed(&run.course.from) => {
-                    let from = &run.course.from;
-                    return Err(format!("`{from}` is closed for good: there is no way back"));
-                }
-                Command::Start
-                | Command::Promote
-                | Command::Pause
-                | Command::Resume
-                | Command::Rollback
-                | Command::SetStage(_) => {}
-            }
-            let kill = self.parts.kill.current().position(rollout);
-            let view = run.view(kill, self.parts.clock.now());
-            command.apply(&run.progress, &view, reason)?
-        };
-        self.commit(rollout, transition, actor, (Some(command), recall))
-            .await
-            .map_err(|gap| gap.why)?;
-        self.show();
-        let standing = self
-            .standings()
-            .into_iter()
-            .find(|s| s.course.id == *rollout);
-        standing.ok_or_else(|| format!("there is no rollout called `{rollout}`"))
     }
 
     /// Where every rollout stands.

@@ -103,6 +103,7 @@ impl Conductor {
                 evaluated: now,
                 refused: None,
                 behind: None,
+                asking: None,
                 memory,
                 row: None,
             };

@@ -24,7 +24,7 @@ use crate::rollout::Tally;
 use crate::rollout::Transition;
 
 impl Conductor {
-    /// Records a transition, keeps it, lets it hold. `command`: what was ordered, and how many people may go back by it.
+    /// Records a transition, keeps it, lets it hold. Whether the provider is there was asked before. `command`: what was ordered, and how many people may go back by it.
     pub(super) async fn commit(
         &self,
         id: &RolloutId,
@@ -32,7 +32,7 @@ impl Conductor {
         actor: &str,
         (command, recall): (Option<&Command>, Option<u64>),
     ) -> Result<(), Gap> {
-        let (entry, to, step, tripped) = {
+        let (entry, step, tripped) = {
             let runs = self.runs();
             let gone = || Obstacle::File.because("it is gone");
             let run = runs.get(id).ok_or_else(gone)?;
@@ -51,7 +51,7 @@ impl Conductor {
             };
             let step = transition.next.name(&run.course);
             let tripped = run.findings.tripped();
-            (entry, run.course.to.clone(), step, tripped)
+            (entry, step, tripped)
         };
         // Forward is never back: a step whose cohorts have gone, or that has no rule for whom the last one had, says so.
         if let (Direction::Forward, Some(stage)) = (transition.direction, self.stage.get()) {
@@ -59,12 +59,6 @@ impl Conductor {
                 .may_begin(id, &step, recall)
                 .await
                 .map_err(|why| Obstacle::Recall.because(why))?;
-        }
-        if let (true, Some(stage)) = (transition.promotes, self.stage.get()) {
-            stage
-                .is_ready(&to)
-                .await
-                .map_err(|why| Obstacle::Provider.because(format!("{to} is not ready: {why}")))?;
         }
         let recorded = self.record(entry, transition.urgent).await;
         recorded.map_err(refused::ledger)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
+use crate::control::conductor::probe::Asking;
 use crate::control::conductor::refused::Refused;
 use crate::rollout;
 use crate::rollout::Control;
@@ -55,6 +56,8 @@ pub(super) struct Run {
     pub(super) refused: Option<Refused>,
     /// Why it is not known where the others stand.
     pub(super) behind: Option<Gap>,
+    /// Whether the provider is there, while that is being asked.
+    pub(super) asking: Option<Asking>,
     /// How much of this a restart would know.
     pub(super) memory: Memory,
     /// The version of the row that instances share.

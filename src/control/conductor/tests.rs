@@ -1,6 +1,7 @@
 //! Two instances that share a store: one drives, the other stands where it stands.
 
 mod kept;
+mod probed;
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +16,7 @@ use crate::ledger::LedgerSettings;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
 use crate::rollout::BucketKey;
+use crate::rollout::Command;
 use crate::rollout::KillPosition;
 use crate::rollout::State;
 use crate::rollout::testing::course;
