@@ -135,6 +135,11 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "",
         "ENDPOINT { KEYS, grants: [token_exchange], audiences: [api] }\n  audiences: { api: { exchanges: [ours] } }\nexchange: { ours: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], binding: keep } } }",
     ),
+    (
+        "AFS031",
+        "apps:\n",
+        "  old: { oidc: { issuer: \"https://old.corp.example\", verify: { audiences: [crm] } } }\nrollout: { from: old, to: new, apps: [hr], bucketing: { salt: s }, percent: 10 }\napps:\n  hr: { hosts: [hr.corp.example], upstream: { url: \"http://127.0.0.1:8082\" }, routes: [{ path: /*, credentials: [bearer], on_unauthenticated: unauthorized }] }\n",
+    ),
 ];
 
 const OIDC: &str = "oidc: { issuer: \"https://new.corp.example\", verify: { audiences: [crm] } }";

@@ -19,6 +19,7 @@ use crate::providers::settings::OAuthClient;
 use crate::providers::settings::OidcDirectory;
 use crate::providers::settings::Settings as Provider;
 use crate::providers::settings::Verify;
+use crate::rollout::Place;
 
 /// A rule of the strict check.
 #[derive(Debug, Eq, PartialEq)]
@@ -69,6 +70,7 @@ rules! {
     ROLE_SCOPES "AFS028" "A token does what its client was given, and not whatever its person may do.";
     SUBJECT_TOKENS "AFS029" "A client exchanges tokens that name it.";
     UNREADABLE "AFS030" "What a provider gives for a token can be read: it is about the same person.";
+    UNWATCHED "AFS031" "Whoever is moved is watched: stages that move people have guardrails.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -99,6 +101,7 @@ pub(super) fn judge(
         judge.provider(provider);
     }
     judge.roles(settings);
+    judge.rollouts(settings);
     judge.apps(settings);
     judge.exchanges(settings);
     judge.token_endpoint(settings);
@@ -267,6 +270,27 @@ impl Judge<'_> {
                 let path = ["roles", provider.id.as_str(), "scopes_for_tokens"];
                 self.broken(&ROLE_SCOPES, &path, message);
             }
+        }
+    }
+
+    fn rollouts(&mut self, settings: &Settings) {
+        for course in &settings.courses {
+            let places = (0..course.legs.len()).map(|stage| Place { stage, step: 0 });
+            let mut moving = places.filter(|place| course.moves_people(*place));
+            let Some(unwatched) = moving.find(|place| course.guardrails(*place).is_none()) else {
+                continue;
+            };
+            let name = course.name(unwatched);
+            let short = mark(self.root, &["rollout"]) != self.root.mark;
+            let path = if short {
+                vec!["rollout"]
+            } else {
+                vec!["rollouts", course.id.as_str()]
+            };
+            let message = format!(
+                "nothing watches whoever is moved in `{name}`: there are no `guardrails` (which the long form has, `rollouts`)"
+            );
+            self.broken(&UNWATCHED, &path, message);
         }
     }
 
