@@ -120,6 +120,30 @@ async fn what_a_second_provider_would_do_is_known_before_anybody_moves() {
     assert!(proxy.log().contains("Two providers differ about somebody."));
 }
 
+/// Whoever pulls the switch may mean the second provider.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_kill_switch_is_pulled_nobody_is_looked_at_twice() {
+    let upstream = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let people = ["ann", "bob"].map(|name| line(name, "it")).concat();
+    for file in ["old", "directory"] {
+        std::fs::write(dir.path().join(file), &people).unwrap();
+    }
+    let proxy = Proxy::start_in(dir, &yaml(&upstream));
+    for (name, position) in [("ann", "freeze"), ("bob", "off")] {
+        let words = ["ctl", "kill", position, "--reason", "INC-1"];
+        good(proxy.dir(), &words);
+        let secret = format!("secret of {name}");
+        assert_eq!(comes(&proxy, name, &secret, "/").await.status, 200);
+    }
+    let series =
+        "authferry_shadow_comparisons_total{app=\"crm\",oracle=\"dual_verify\",result=\"same\"} ";
+    until(async || 1.0 <= proxy.metric(series).await).await;
+    let found = report(&proxy, &["divergences"]);
+    let compared = &rows(&found, "Second opinions")[0]["people compared"];
+    assert_eq!(compared, 1, "{found}");
+}
+
 /// The same, with a controller: a stage that only looks, and one that moves half of the people.
 fn driven(upstream: &Echo, new: &Idp) -> String {
     let text = yaml(upstream).replace("https://new.corp.example", &new.issuer());
