@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::app::minted;
 use crate::app::process::Process;
 use crate::app::registered::registered;
 use crate::app::second::Reading;
@@ -110,6 +111,7 @@ pub(super) fn snapshot(
             &settings.bucket_key,
             Arc::clone(&process.replays),
         )),
+        introspects: settings.introspects(),
         ours: exchanges.registrations().clone(),
         clients: Clients::of(registered(settings)),
         limits: Arc::clone(&process.limits),
@@ -166,8 +168,10 @@ pub(super) fn snapshot(
             .chain(app.assertion.iter().map(|a| &a.header))
     });
     let emitted = emitted.chain(settings.exchanges.iter().map(|exchange| &exchange.header));
+    let own = minted::Taken::of(process, settings);
     let shared = Shared {
         settings,
+        own,
         providers: &providers,
         exchanges: &exchanges,
         protected: Arc::new(Protected::new(emitted)),
@@ -218,6 +222,7 @@ const OWN_COOKIES: [&str; 3] = ["__Host-authferry", "__Secure-authferry", "authf
 /// What all applications of a snapshot share.
 struct Shared<'a> {
     settings: &'a Settings,
+    own: minted::Taken,
     providers: &'a Providers,
     exchanges: &'a Exchanges,
     protected: Arc<Protected>,
@@ -252,6 +257,8 @@ impl Shared<'_> {
             rate_limits: app.rate_limits,
             wraps: settings.wrap,
             forwards_credentials: app.forward_credentials,
+            own: self.own.at(app, settings),
+            own_clients: self.own.clients(),
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);
         let cookies = owns

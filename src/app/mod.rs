@@ -16,6 +16,7 @@ pub(crate) mod inventory;
 mod life;
 mod links;
 pub(crate) mod list;
+mod minted;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;

@@ -9,6 +9,7 @@
 
 mod authorization;
 mod candidate;
+mod own;
 mod proofs;
 mod session;
 

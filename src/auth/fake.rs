@@ -504,6 +504,8 @@ pub(super) struct World {
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) exchanges: AppExchanges,
+    /// Who judges what we have minted.
+    pub(super) own: Vec<Arc<dyn Provider>>,
     pub(super) store: Arc<dyn Store>,
     pub(super) canonical: Option<crate::links::settings::Canonical>,
     /// Providers whose accounts headers name.
@@ -551,6 +553,7 @@ impl World {
             cohorts: Cohorts::default(),
             fallbacks: Vec::new(),
             forms: HashMap::new(),
+            own: Vec::new(),
             exchanges: AppExchanges::default(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
             possession: PossessionSettings::for_test(),
@@ -602,6 +605,8 @@ impl World {
             rate_limits: self.rate_limits,
             wraps: self.wraps,
             forwards_credentials: false,
+            own: self.own.clone(),
+            own_clients: Arc::new(std::collections::HashSet::from(["shop".into()])),
         })
     }
 
@@ -634,6 +639,7 @@ impl World {
             revokes: self.revokes,
             limits: Arc::clone(&self.limits),
             possession: Arc::new(self.possession()),
+            introspects: false,
             ours: Registrations::default(),
             clients: crate::auth::clients::Clients::default(),
             roles: Arc::new(self.roles.clone()),

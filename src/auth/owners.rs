@@ -21,6 +21,8 @@ pub(crate) struct Owners {
     basic: Owner,
     client_cert: Owner,
     pub(super) api_keys: Vec<(HeaderName, Arc<dyn Provider>)>,
+    /// Who judges what we have minted ourselves, by the issuer that it names.
+    own: Vec<Arc<dyn Provider>>,
 }
 
 /// Who owns a kind of credential that carries no name.
@@ -50,13 +52,15 @@ impl Owner {
 }
 
 impl Owners {
-    /// Indexes what the providers of an application own.
+    /// Indexes what the providers of an application own, beside tokens that we mint.
     pub(super) fn new<'a>(
         session_cookie: &str,
         providers: impl IntoIterator<Item = &'a Arc<dyn Provider>>,
+        own: Vec<Arc<dyn Provider>>,
     ) -> Self {
         let mut owners = Self {
             session_cookie: session_cookie.into(),
+            own,
             ..Self::default()
         };
         for provider in providers {
@@ -99,6 +103,18 @@ impl Owners {
         self.issuers.get(issuer).ok_or(Refusal::WrongIssuer)
     }
 
+    /// Who judges tokens of an issuer that we mint as; `None`: nobody takes them.
+    pub(super) fn of_own(&self, issuer: &str) -> Option<&Arc<dyn Provider>> {
+        let is =
+            |own: &&Arc<dyn Provider>| own.owns().issuers.iter().any(|one| one.as_str() == issuer);
+        self.own.iter().find(is)
+    }
+
+    /// Whether anything that we mint is taken.
+    pub(super) const fn take_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// Who has refused the signature of this token before, and would again.
     pub(super) fn who_refused(&self, token: &str, now: UnixTime) -> Option<&Arc<dyn Provider>> {
         self.issuers
@@ -136,6 +152,7 @@ impl Owners {
     /// Whether anybody here takes bearer tokens.
     pub(super) fn take_bearer(&self) -> bool {
         !self.issuers.is_empty()
+            || self.take_own()
             || !self.prefixes.is_empty()
             || !matches!(self.opaque, Owner::Nobody)
     }

@@ -1,6 +1,7 @@
 //! What one application's policy is, in one snapshot.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -44,6 +45,7 @@ pub(crate) struct AppPolicy {
     exchanges: AppExchanges,
     wraps: bool,
     forwards_credentials: bool,
+    own_clients: Arc<HashSet<Box<str>>>,
 }
 
 /// What an [`AppPolicy`] is made of.
@@ -73,6 +75,10 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) wraps: bool,
     /// Whether its upstreams get the cookies of old systems.
     pub(crate) forwards_credentials: bool,
+    /// Who judges what we have minted for clients, where it is a credential,
+    pub(crate) own: Vec<Arc<dyn Provider>>,
+    /// and the clients that there are.
+    pub(crate) own_clients: Arc<HashSet<Box<str>>>,
 }
 
 /// Which tokens the upstreams of an application expect.
@@ -102,13 +108,15 @@ impl AppPolicy {
             rate_limits,
             wraps,
             forwards_credentials,
+            own,
+            own_clients,
         } = parts;
         let names: Vec<&ProviderId> = match &plan {
             Some(plan) => vec![&plan.from, &plan.to],
             None => single.iter().collect(),
         };
         let judges = names.iter().filter_map(|name| providers.named(name));
-        let owners = Owners::new(session_cookie, judges);
+        let owners = Owners::new(session_cookie, judges, own);
         let reach = plan
             .as_deref()
             .map_or(Reach::SameCredential, |plan| reach(plan, cohorts));
@@ -124,7 +132,13 @@ impl AppPolicy {
             exchanges,
             wraps,
             forwards_credentials,
+            own_clients,
         }
+    }
+
+    /// Whether there is still such a client of our token endpoint.
+    pub(super) fn knows_client(&self, id: &str) -> bool {
+        self.own_clients.contains(id)
     }
 
     /// Whether its upstreams get the cookies of old systems.

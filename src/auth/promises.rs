@@ -116,6 +116,7 @@ static OWNERS: LazyLock<Owners> = LazyLock::new(|| {
             owner("old", &["old_", "old_at_"], false),
             owner("new", &[], true),
         ],
+        Vec::new(),
     )
 });
 

@@ -108,6 +108,12 @@ pub(crate) struct Denials {
 }
 
 impl Settings {
+    /// Whether a client of our token endpoint may ask about tokens.
+    pub(crate) fn introspects(&self) -> bool {
+        let mut clients = self.issuer.iter().flat_map(|issuer| &issuer.clients);
+        clients.any(|client| client.introspect)
+    }
+
     /// The providers whose accounts identity headers write (`link.PROVIDER_subject`).
     pub(crate) fn linked_in_headers(&self) -> Vec<ProviderId> {
         let rules = self.apps.iter().flat_map(|app| &app.identity_headers);

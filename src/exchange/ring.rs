@@ -1,5 +1,7 @@
 //! The keys that sign what we mint: the next one is published before it signs, the last one while its tokens live.
 
+mod own;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::exchange::keys::is_ours;
 use crate::exchange::keys::published;
 use crate::exchange::keys::signing;
 use crate::exchange::keys::with_next;
+use crate::exchange::ring::own::public;
 use crate::exchange::settings;
 use crate::exchange::shelf::Seal;
 use crate::exchange::shelf::Shelf;
@@ -33,6 +36,7 @@ use crate::providers::Epoch;
 use crate::store::Store;
 use crate::telemetry::KeyUses;
 use crate::telemetry::metrics::KeyUse;
+use crate::token::KeySet;
 use crate::token::MintError;
 use crate::token::SigningKey;
 use crate::token::public_jwks;
@@ -58,6 +62,8 @@ pub(crate) struct KeyRing {
     pub(super) drawer: Drawer,
     pub(super) settings: ArcSwap<settings::Ring>,
     pub(super) keys: ArcSwap<Vec<RingKey>>,
+    /// The same, to check what they have signed.
+    pub(super) public: ArcSwap<KeySet>,
     pub(super) changing: Mutex<()>,
     /// Where several instances keep them together.
     pub(super) shelf: Option<Shelf>,
@@ -115,6 +121,7 @@ impl KeyRing {
         Self {
             drawer,
             settings: ArcSwap::from_pointee(settings),
+            public: ArcSwap::from_pointee(public(&keys)),
             keys: ArcSwap::from_pointee(keys),
             changing: Mutex::new(()),
             shelf,
@@ -133,6 +140,12 @@ impl KeyRing {
     /// Other keys from now on. What one has signed that leaves before its time is handed on by nobody any more; which did.
     pub(super) fn put(&self, keys: Vec<RingKey>, now: UnixTime) -> Vec<String> {
         let keys = Arc::new(keys);
+        let kids = |keys: &[RingKey]| -> Vec<String> {
+            keys.iter().map(|key| key.key.kid().to_owned()).collect()
+        };
+        if kids(&keys) != kids(&self.keys.load()) {
+            self.public.store(Arc::new(public(&keys)));
+        }
         let before = self.keys.swap(Arc::clone(&keys));
         let stays = |kid: &str| keys.iter().any(|key| key.key.kid() == kid);
         let were = published(&before, now);
@@ -381,7 +394,6 @@ mod tests {
     use crate::exchange::disk::FIRST;
     use crate::exchange::keys::MAX_KEYS;
     use crate::token::Algorithm;
-    use crate::token::KeySet;
     use crate::token::verify_signature_only;
 
     const DAY: Duration = Duration::from_secs(24 * 3_600);

@@ -47,6 +47,15 @@ impl Delegation {
         }
     }
 
+    /// Of a token that was made of another one: who acts, as it says itself, and who may, as the first one said.
+    #[must_use]
+    pub fn further(own: &Self, first: &Self) -> Self {
+        Self {
+            act: own.act.clone(),
+            may_act: first.may_act.clone(),
+        }
+    }
+
     /// `act` and `may_act`, as the credential says them.
     pub const fn said(&self) -> (Option<&Value>, Option<&Value>) {
         (self.act.as_ref(), self.may_act.as_ref())

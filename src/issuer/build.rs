@@ -62,6 +62,8 @@ pub(crate) struct Issuer {
     pub(super) clients: HashMap<Box<str>, Client>,
     /// What we mint tokens as.
     pub(super) mints: Box<[Box<str>]>,
+    /// The exchanges whose tokens some application takes as credentials.
+    pub(super) presented: Box<[Box<str>]>,
     pub(super) limits: settings::Limits,
     pub(super) families: Arc<Families>,
     pub(super) farewells: Farewells,
@@ -120,6 +122,12 @@ impl Issuer {
         ways.all(|binding| binding == Binding::Keep)
     }
 
+    /// Whether what comes of these ways may be presented to us as a credential.
+    pub(super) fn is_presented(&self, ways: &[Arc<Exchange>]) -> bool {
+        let presented = |way: &Arc<Exchange>| self.presented.iter().any(|own| **own == *way.name());
+        ways.iter().any(presented)
+    }
+
     /// Builds it; nobody is asked.
     ///
     /// # Errors
@@ -166,6 +174,7 @@ impl Issuer {
         let (families, farewells) = Self::new_families(&deps);
         Ok(Self {
             mints: exchanges.mint_as().map(Box::from).collect(),
+            presented: settings.presented.clone().into(),
             limits: settings.limits,
             resources: Resources::new(settings),
             families,

@@ -1,16 +1,21 @@
 //! What was handed out that was made of another token: whose it is, and whether it still counts. Of what we minted ourselves
 //! nobody else can say so.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::auth;
 use crate::auth::Admitted;
 use crate::auth::ForClient;
 use crate::clock::UnixTime;
+use crate::exchange::Exchange;
 use crate::exchange::Token;
 use crate::identity::Confirmation;
+use crate::identity::CredentialClass;
 use crate::identity::TokenId;
 use crate::issuer::Call;
 use crate::issuer::answer::Denied;
@@ -50,7 +55,9 @@ impl Issuer {
     ) -> Result<Admitted, Not> {
         let none = || Not::Denied(Denied::InvalidTarget, "exchange_refused");
         let issued = admitted.issued().ok_or_else(none)?;
-        if self.notes(client, (&admitted, issued), call.now).await? {
+        let ways = wanted.exchanges;
+        let asked = (client, ways);
+        if self.notes(asked, (&admitted, issued), call.now).await? {
             return Ok(admitted);
         }
         let wanted = ForClient {
@@ -62,7 +69,7 @@ impl Issuer {
         let same = again.canonical() == admitted.canonical()
             && again.identity().key == admitted.identity().key;
         // Whoever makes the same token again, byte for byte, has no other one before that would have ended.
-        if !same || !self.notes(client, (&again, issued), call.now).await? {
+        if !same || !self.notes(asked, (&again, issued), call.now).await? {
             return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
         }
         Ok(again)
@@ -71,7 +78,7 @@ impl Issuer {
     /// `false`: it was given back.
     pub(super) async fn notes(
         &self,
-        client: &Client,
+        (client, ways): (&Client, &[Arc<Exchange>]),
         (admitted, issued): (&Admitted, &Token),
         now: UnixTime,
     ) -> Result<bool, Not> {
@@ -84,6 +91,10 @@ impl Issuer {
             key: issued.key.as_deref().filter(|_| issued.minted),
             parent: admitted.standing(),
             owner: admitted.provider(),
+            // Nobody else needs to know.
+            origin: admitted
+                .origin()
+                .filter(|_| issued.minted && self.is_presented(ways)),
             ends: issued.own_end.max(issued.ends),
         };
         let noted = self.deps.revocations.hands_out(token, now).await;
@@ -118,7 +129,7 @@ impl Issuer {
         })
     }
 
-    /// A token that we minted for a client; `None`: it is none.
+    /// A token that we minted, for a client or for an upstream; `None`: it is none of which anything is noted.
     async fn minted(&self, call: &Call<'_>, token: &str) -> Result<Option<Handed>, Not> {
         // Who mints nothing has nothing to look for.
         if self.mints.is_empty() {
@@ -126,12 +137,12 @@ impl Issuer {
         }
         let found = self.deps.revocations.handed_out(token, call.now).await;
         Ok(match found.or(Err(STORE))? {
-            Found::Handed(handed) if handed.minted && !handed.is_of_nobody() => Some(handed),
+            Found::Handed(handed) if handed.minted => Some(handed),
             Found::Handed(_) | Found::Nothing | Found::Lost => None,
         })
     }
 
-    /// RFC 7662 §2.2, of a token that we minted for a client; `None`: it is none.
+    /// RFC 7662 §2.2, of a token that we minted; `None`: it is none.
     pub(super) async fn of_ours(
         &self,
         call: &Call<'_>,
@@ -141,10 +152,16 @@ impl Issuer {
         let Some(handed) = self.minted(call, token).await? else {
             return Ok(None);
         };
+        // What an upstream got in the name of a provider is judged like any of that.
+        if handed.is_of_nobody() && is_a_providers(call, token) {
+            return Ok(None);
+        }
         let mut known = handed.clients.iter();
-        let Some(client) = known.find_map(|id| self.clients.get(id.as_str())) else {
+        let client = known.find_map(|id| self.clients.get(id.as_str()));
+        // What an upstream got says itself whom it was minted for.
+        if client.is_none() && !handed.is_of_nobody() {
             return Ok(Some(inactive(told, "unauthorized_client")));
-        };
+        }
         // An old format says nothing that could be told.
         let claims = claims(token).unwrap_or_default();
         let ends = claims.get("exp").and_then(Value::as_u64);
@@ -177,7 +194,10 @@ impl Issuer {
         let mut object = Map::new();
         let mut say = |name: &str, value: Value| object.insert(name.to_owned(), value);
         say("active", true.into());
-        say("client_id", (*client.settings.id).into());
+        let client = client.map(|client| &*client.settings.id);
+        if let Some(client) = client.or(text("client_id")) {
+            say("client_id", client.into());
+        }
         say("token_type", kind.into());
         for name in SAID.iter().chain(&["cnf"]) {
             if let Some(value) = claims.get(*name) {
@@ -197,7 +217,8 @@ impl Issuer {
         minted: bool,
     ) -> Result<bool, Not> {
         let found = if minted {
-            self.minted(call, token).await?
+            let found = self.minted(call, token).await?;
+            found.filter(|handed| !handed.is_of_nobody())
         } else {
             let found = self.deps.revocations.handed_out(token, call.now).await;
             match found.or(Err(STORE))? {
@@ -238,6 +259,17 @@ impl Issuer {
         let said = token::peek(token);
         said.is_ok_and(|said| self.mints.iter().any(|own| **own == *said.issuer()))
     }
+}
+
+/// Whether a token says that it is of a provider of the application.
+fn is_a_providers(call: &Call<'_>, token: &str) -> bool {
+    let Some(headers) = auth::bearer(token) else {
+        return false;
+    };
+    let classes = [CredentialClass::Bearer];
+    let presented = auth::extract(&headers, None, call.policy.owners(), &classes);
+    let presented = presented.ok().flatten();
+    presented.is_some_and(|presented| call.gate.says_to_be_of(&presented).is_some())
 }
 
 /// What a token says that is good, byte for byte.

@@ -209,12 +209,13 @@ impl Issuer {
     ) -> Result<Value, Not> {
         let mut admitted = self.minted_of(call, fetched, None).await?;
         let issued = admitted.issued().ok_or(UNREADABLE)?;
-        if !self.notes(client, (&admitted, issued), call.now).await? {
+        let asked = (client, fetched.2.exchanges);
+        if !self.notes(asked, (&admitted, issued), call.now).await? {
             // It has had this one, of the same token, and given it back: it is made anew.
             let over = issued.token.clone();
             admitted = self.minted_of(call, fetched, Some(&over)).await?;
             let issued = admitted.issued().ok_or(UNREADABLE)?;
-            if !self.notes(client, (&admitted, issued), call.now).await? {
+            if !self.notes(asked, (&admitted, issued), call.now).await? {
                 return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
             }
         }

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) clients: Vec<Client>,
     /// How often, in a minute.
     pub(crate) limits: Limits,
+    /// The exchanges whose tokens some application takes as credentials: of whom each was made is noted with it.
+    pub(crate) presented: Vec<Box<str>>,
 }
 
 /// Requests in a minute, counted by all instances together.
@@ -176,5 +178,6 @@ pub(crate) fn for_test(grant: &str) -> Settings {
             introspection: 6_000,
             subject: 300,
         },
+        presented: Vec::new(),
     }
 }

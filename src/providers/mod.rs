@@ -34,6 +34,7 @@ mod load;
 mod login;
 mod oauth;
 mod oidc;
+mod own;
 pub(crate) mod probe;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod promises;
@@ -71,6 +72,9 @@ pub(crate) use oauth::Issued;
 pub(crate) use oauth::Polled;
 pub(crate) use oauth::TokenClient;
 pub(crate) use oauth::Wanted;
+pub(crate) use own::OwnKeys;
+pub(crate) use own::OwnTokens;
+pub(crate) use own::SELF;
 pub(crate) use provisioning::Account;
 pub(crate) use provisioning::Newcomer;
 pub(crate) use provisioning::Passwords;

@@ -45,6 +45,17 @@ impl Voucher {
         }
     }
 
+    /// For tokens whose claims say nothing of anybody here.
+    pub(super) fn of_nothing(provider: ProviderId, issuer: &Issuer) -> Self {
+        Self {
+            provider,
+            issuer: issuer.clone(),
+            claims: Vec::new(),
+            email_domains: Vec::new(),
+            assurance: Assurance::default(),
+        }
+    }
+
     /// Vouches for `subject`, of whom the provider said `claims`.
     ///
     /// # Errors

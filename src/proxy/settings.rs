@@ -175,6 +175,8 @@ pub(crate) struct App {
     pub(crate) forward_credentials: bool,
     /// For `other_arm: exchange`: the exchanges, one for each provider whose token may be wanted.
     pub(crate) other_arm_exchanges: Vec<Box<str>>,
+    /// The exchanges that mint tokens for clients of our token endpoint which are credentials here.
+    pub(crate) minted_tokens: Vec<Box<str>>,
     /// What one address may do there in a minute.
     pub(crate) rate_limits: RateLimits,
     /// Whether listed proxies may ask what is decided about its requests. Default no.
@@ -224,6 +226,7 @@ impl App {
             rate_limits: RateLimits::default(),
             forward_auth: false,
             other_arm_exchanges: Vec::new(),
+            minted_tokens: Vec::new(),
             routes: routes.into_iter().map(route).collect(),
         }
     }

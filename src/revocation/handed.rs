@@ -10,11 +10,14 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::identity::CanonicalSubject;
 use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::list::Revocations;
+use crate::revocation::origin::Origin;
+use crate::revocation::origin::Written;
 use crate::revocation::respelled::respelled;
 use crate::revocation::standing::Standing;
 use crate::session::Purpose;
@@ -48,6 +51,8 @@ pub(crate) struct HandOut<'a> {
     pub(crate) parent: &'a Standing,
     /// and who vouched for that.
     pub(crate) owner: &'a ProviderId,
+    /// Of whom, where it may be presented to us as a credential.
+    pub(crate) origin: Option<&'a Origin>,
     /// When it ends.
     pub(crate) ends: UnixTime,
 }
@@ -65,6 +70,8 @@ pub(crate) struct Handed {
     pub(crate) digest: [u8; 32],
     /// Who vouched for what it was made of; nobody: it was noted by an earlier version.
     pub(crate) owners: Vec<ProviderId>,
+    /// Of whom it was made; nobody: it is no credential here.
+    pub(crate) origin: Option<Box<Origin>>,
     pub(super) marks: Vec<Mark>,
     pub(super) began: Option<UnixTime>,
     /// Whether it was given back.
@@ -93,6 +100,8 @@ struct Row {
     over: bool,
     #[serde(default)]
     owners: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Written>,
 }
 
 impl Revocations {
@@ -256,6 +265,7 @@ impl HandOut<'_> {
             ends: self.ends,
             digest,
             owners: Vec::new(),
+            origin: self.origin.cloned().map(Box::new),
             marks: Vec::new(),
             began: parent.began(),
             over: false,
@@ -271,6 +281,9 @@ impl HandOut<'_> {
         if let Some(name) = name.filter(|name| !handed.is_of(name)) {
             handed.clients.push(name.to_owned());
         }
+        // Two people never have one token: nobody gets it then.
+        let own = handed.origin.as_deref();
+        handed.over |= self.origin.is_some() && own != self.origin;
         if !handed.owners.contains(self.owner) {
             handed.owners.push(self.owner.clone());
         }
@@ -293,6 +306,11 @@ impl Handed {
         self.clients.is_empty()
     }
 
+    /// Whether it was made of somebody's credential who was this person.
+    pub(crate) fn is_about(&self, person: &CanonicalSubject) -> bool {
+        self.marks.contains(&Mark::person(person))
+    }
+
     /// Whether it was given back.
     pub(crate) const fn is_over(&self) -> bool {
         self.over
@@ -310,6 +328,7 @@ impl Handed {
             marks: URL_SAFE_NO_PAD.encode(marks),
             over: self.over,
             owners: owners.map(str::to_owned).collect(),
+            origin: self.origin.as_ref().map(|origin| origin.written()),
         };
         serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))
     }
@@ -320,7 +339,12 @@ fn read(plain: &[u8], digest: [u8; 32]) -> Option<Handed> {
     let marks = URL_SAFE_NO_PAD.decode(row.marks).ok()?;
     let (marks, left) = marks.as_chunks();
     let marks = marks.iter().map(|mark| Mark::from_bytes(*mark)).collect();
+    let origin = match row.origin {
+        Some(written) => Some(Box::new(written.read()?)),
+        None => None,
+    };
     left.is_empty().then_some(Handed {
+        origin,
         clients: row.clients,
         minted: row.minted,
         ends: UnixTime::from_millis(row.ends),

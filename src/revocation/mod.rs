@@ -19,6 +19,7 @@ mod logins;
 mod made;
 mod notice;
 mod once;
+mod origin;
 mod record;
 mod respelled;
 mod rested;
@@ -52,6 +53,7 @@ pub(crate) use notice::Notices;
 pub(crate) use notice::Spent;
 #[cfg(test)]
 pub(crate) use notice::TRIES;
+pub(crate) use origin::Origin;
 pub(crate) use record::Record;
 pub(crate) use record::RevocationId;
 pub(crate) use record::Source;

@@ -12,6 +12,7 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Mark;
 use crate::identity::SubjectKey;
+use crate::identity::TokenId;
 use crate::revocation::handed::Handed;
 use crate::revocation::index::Index;
 use crate::session::Before;
@@ -132,6 +133,13 @@ impl Marks {
     pub(crate) fn and_given(mut self, handed: &Handed) -> Self {
         self.more.extend_from_slice(&handed.marks);
         self.since(handed.began)
+    }
+
+    /// Of a token of ours by its own name, too: it stands for what it was made of.
+    #[must_use]
+    pub(crate) fn and_token(mut self, issuer: &str, token: &TokenId) -> Self {
+        self.more.push(Mark::token(issuer, token));
+        self
     }
 
     /// Of what a session was given for too.

@@ -22,7 +22,7 @@ const MAX_MEMBERS: usize = 10_000;
 ///
 /// No two of them share a `kid` and a type: where a set names two different keys alike, neither is used, because which
 /// one is meant would depend on their order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KeySet(Arc<[Key]>);
 
 /// A key of a set that is not used, and why: for the log.

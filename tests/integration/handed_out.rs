@@ -287,16 +287,28 @@ async fn what_we_minted_for_a_client_is_known_and_can_be_given_back() {
     assert_eq!(stage.said(&minted).await, json!({ "active": false }));
     assert_eq!(stage.said(&another).await["active"], json!(true));
 
-    // An upstream has it from us without having asked: nothing is known of it, and whoever brings it is told so.
+    // An upstream has it from us without having asked: it may ask about it, and whoever brings it back as theirs is told that it is not.
     let bearer = format!("Bearer {}", stage.subject("dora"));
     let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
     let answer = request(stage.proxy.address, "GET", "/minted/x", &fields, b"").await;
     assert_eq!(answer.status, 200, "{}", stage.proxy.log());
     let got = stage.upstream.last().all("authorization").remove(0);
     let upstream = got.strip_prefix("Bearer ").unwrap();
-    assert_eq!(stage.said(upstream).await, json!({ "active": false }));
+    let said = stage.said(upstream).await;
+    for (name, value) in [
+        ("active", json!(true)),
+        ("iss", json!("https://ferry.test")),
+        ("sub", json!("uid-dora")),
+        ("aud", json!("ours")),
+        ("client_id", json!("tests")),
+    ] {
+        assert_eq!(said[name], value, "{name} {said}");
+    }
     let answer = stage.back(SHOP, upstream).await;
     is_error(&answer, 400, "unsupported_token_type");
+    // It ends with what it was made of.
+    stage.revoke("dora");
+    assert_eq!(stage.said(upstream).await, json!({ "active": false }));
 }
 
 /// What came of it is kept, and counts no more: whoever asks again gets another one, and not that one.

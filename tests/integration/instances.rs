@@ -582,6 +582,56 @@ async fn a_key_that_one_instance_withdraws_signs_at_none_of_them() {
     }
 }
 
+/// What a client got at one instance is a credential at the other, and ends at both with a sign of either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_ours_counts_at_every_instance_until_it_is_given_back_at_one() {
+    let stage = crate::minted::Stage::new().await;
+    let redis = Redis::start();
+    let config = stage.config() + &redis.shared("5m");
+    let (a, b) = (Proxy::start(&config), Proxy::start(&config));
+    ready(&a).await;
+    ready(&b).await;
+    let alice = crate::minted::subject(&stage.old, "alice");
+    mostly_within(Duration::from_secs(2), async |_| {
+        let token = crate::minted::exchanged(&a, &alice, "ours").await;
+        // The second time it is kept.
+        for proxy in [&a, &b, &a, &b] {
+            assert_eq!(call(proxy, &token).await.status, 200, "{}", proxy.log());
+        }
+        let pairs = [("token", &*token)];
+        let path = "/.authferry/oauth2/revoke";
+        let back = crate::refresh::post(&a, ("shop", "s3cret"), path, &pairs).await;
+        let acknowledged = Instant::now();
+        assert_eq!(back.status, 200, "{}", back.text());
+        assert_eq!(call(&a, &token).await.status, 401);
+        until(async || call(&b, &token).await.status == 401).await;
+        acknowledged.elapsed()
+    })
+    .await;
+    // A key that one of them withdraws has signed nothing that counts at the other, and what is signed with the next one counts there.
+    let token = crate::minted::exchanged(&b, &alice, "ours").await;
+    for proxy in [&a, &b] {
+        assert_eq!(call(proxy, &token).await.status, 200, "{}", proxy.log());
+    }
+    let answer = crate::harness::get(a.address, "/.authferry/jwks.json").await;
+    let set: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    let kid = set["keys"][0]["kid"].as_str().unwrap();
+    crate::minted::withdraws(&a, kid);
+    assert_eq!(call(&a, &token).await.status, 401);
+    until(async || call(&b, &token).await.status == 401).await;
+    let next = crate::minted::exchanged(&a, &alice, "ours").await;
+    for proxy in [&a, &b] {
+        assert_eq!(call(proxy, &next).await.status, 200, "{}", proxy.log());
+    }
+    // Nobody is let in while nobody can say what it was made of.
+    let carol = crate::minted::subject(&stage.old, "carol");
+    let unknown = crate::minted::exchanged(&a, &carol, "ours").await;
+    redis.signal("-STOP");
+    let answer = call(&b, &unknown).await;
+    redis.signal("-CONT");
+    assert_eq!(answer.status, 503, "{}", b.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_outlives_what_an_instance_remembers_and_ends_with_a_sign_out_at_another() {
     let (old, new) = (Idp::start().await, Idp::start().await);

@@ -52,6 +52,7 @@ mod logout;
 mod machines;
 mod made;
 mod meanwhile;
+mod minted;
 mod moved;
 mod mtls;
 mod overload;

@@ -77,6 +77,20 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             format!("for good, in `{}`", settings.audit.file.display()),
         ),
     ];
+    if settings.providers.iter().any(signs_in) {
+        let what = "the provider's own refresh and ID tokens, by which they are renewed and signed out of, sealed under the cookie";
+        rows.push((
+            "tokens of sessions",
+            what,
+            "as long as the sessions".to_owned(),
+        ));
+        let what = "where somebody goes on to who signs out at two providers, with the ID token for that, sealed with what their browser has";
+        rows.push((
+            "sign-outs under way",
+            what,
+            format!("{}, or until they are there", span(FORM_KEPT_FOR)),
+        ));
+    }
     let mut routes = settings.apps.iter().flat_map(|app| &app.routes);
     if routes.any(|route| route.preserve_post.is_some()) {
         let what = "what somebody typed in when their session was over, sealed with what their browser has";
@@ -116,7 +130,11 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
     }
     if let Some(issuer) = &settings.issuer {
         if !issuer.audiences.is_empty() {
-            let what = "which client got a token for another one, and by what that can be revoked, sealed under the token";
+            let what = if issuer.presented.is_empty() {
+                "which client got a token for another one, and by what that can be revoked, sealed under the token"
+            } else {
+                "which client got a token for another one, by what that can be revoked, and, where it is a credential here, whose it is and their attributes, sealed under the token"
+            };
             let until = "ten minutes longer than it is good".to_owned();
             rows.push(("tokens that clients got for others", what, until));
             rows.push((
@@ -143,6 +161,15 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
     }
     for (name, what, when) in rows {
         let _written = writeln!(out, "| {name} | {what} | {when} |");
+    }
+}
+
+/// Whether people sign in there, in sessions of ours.
+fn signs_in(provider: &crate::providers::settings::Settings) -> bool {
+    use crate::providers::settings::KindSettings;
+    match &provider.kind {
+        KindSettings::Oidc(oidc) => oidc.client.is_some(),
+        _ => false,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::own::Made;
 use crate::auth::gate::stands::still_stands;
 use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
@@ -23,6 +24,7 @@ use crate::identity::SubjectKey;
 use crate::providers::Authenticated;
 use crate::providers::Provider;
 use crate::revocation::Marks;
+use crate::revocation::Origin;
 use crate::rollout::Observed;
 use crate::rollout::Passwords;
 use crate::rollout::Plan;
@@ -39,6 +41,8 @@ pub(super) struct Judged<'a> {
     pub(super) proof: &'a Authenticated,
     /// How long it took; `None`: nobody has presented it, and nobody is asked for a second opinion.
     pub(super) took: Option<Duration>,
+    /// What it was made of, where it is a token of ours.
+    pub(super) made: Option<&'a Made>,
 }
 
 impl Gate {
@@ -55,9 +59,15 @@ impl Gate {
             self.may_be_judged(asked, provider, class)?;
             return Err(AuthError::refused(Refusal::BadSignature, provider, class));
         }
-        let owned = presented
-            .owner()
-            .map_err(|refusal| AuthError::unowned(refusal, class))?;
+        let owned = match presented.owner() {
+            Ok(owned) => owned,
+            Err(refusal) => {
+                return match presented.own() {
+                    Some(own) => Box::pin(self.by_own(asked, presented, own)).await,
+                    None => Err(AuthError::unowned(refusal, class)),
+                };
+            }
+        };
         let owner = owned.owner;
         let provider = owner.id();
         if class == CredentialClass::Basic
@@ -78,6 +88,7 @@ impl Gate {
             epoch,
             proof: &proof,
             took: Some(took),
+            made: None,
         };
         let canonical = self.whose(asked, presented, &judged).await?;
         if class == CredentialClass::Basic
@@ -136,14 +147,15 @@ impl Gate {
         judged: &Judged<'_>,
         (canonical, left): (CanonicalSubject, Option<&SubjectKey>),
     ) -> Result<Admitted, AuthError> {
-        let class = presented.class();
         let Judged {
             owner,
             credential,
             epoch,
             proof,
             took,
+            made,
         } = *judged;
+        let class = made.map_or_else(|| presented.class(), Made::class);
         let (provider, identity) = (owner.id(), proof.identity());
         let marks = asked.since(Marks::of(identity, &canonical, proof.grounds()));
         let marks = match presented.old() {
@@ -154,7 +166,10 @@ impl Gate {
             Some(left) => marks.and_account(left),
             None => marks,
         };
-        let marks = self.made_of(asked, credential, identity, marks).await?;
+        let marks = match made {
+            Some(made) => made.and_its_own(marks),
+            None => self.made_of(asked, credential, identity, marks).await?,
+        };
         let standing = self.stands_there(asked, owner, credential, marks)?;
         let exercised = self.exercised(asked, class, &canonical, identity).await;
         exercised.and_then(|()| self.accepted_of(asked, class, &canonical, identity))?;
@@ -185,7 +200,8 @@ impl Gate {
             identity: &known,
             canonical: &canonical,
             class,
-            credential: Some(credential),
+            // Its provider has not issued it: nobody there is shown it.
+            credential: made.is_none().then_some(credential),
             bound: proof.confirmation().copied(),
             // What counts here no more at a moment is handed on as nothing that lives beyond it.
             ends: asked
@@ -216,7 +232,7 @@ impl Gate {
             }
             Instead::ForClient(client) => {
                 let issued = self.issued(asked, client, side, presented, &holder);
-                Some(issued.await?)
+                Some(issued.await?.of(Origin::new(identity, class)))
             }
             Instead::Nothing => None,
         };
@@ -239,7 +255,7 @@ impl Gate {
             token,
             ends: asked.policy.cut(provider, proof.ends(), asked.now),
             life_ends: asked.policy.cut(provider, life_ends, asked.now),
-            rests_on: owner.epoch().clone(),
+            rests_on: made.map_or(owner.epoch(), Made::rests_on).clone(),
             epoch,
             session: None,
             standing,

@@ -27,6 +27,7 @@ use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Epoch;
 use crate::providers::ProviderError;
+use crate::revocation::Origin;
 use crate::revocation::Standing;
 use crate::secret::Secret;
 use crate::telemetry::ExchangeEvent;
@@ -39,8 +40,10 @@ pub(crate) struct UpstreamToken {
     value: HeaderValue,
     /// When it ends.
     pub(super) ends: UnixTime,
-    /// The whole of it, where a client gets it and not an upstream.
+    /// The whole of it, where a client gets it and not an upstream,
     pub(super) whole: Option<Token>,
+    /// and of whom it was made.
+    pub(super) origin: Option<Origin>,
     kept_until: UnixTime,
     rests_on: Option<(Epoch, u64)>,
     /// By what it can be revoked itself.
@@ -55,9 +58,18 @@ impl UpstreamToken {
             value: token.value.clone(),
             ends: token.ends,
             whole: Some(token),
+            origin: None,
             kept_until: UnixTime::NEVER,
             rests_on: None,
             standing: None,
+        }
+    }
+
+    /// The same, made of somebody's credential.
+    pub(super) fn of(self, origin: Origin) -> Self {
+        Self {
+            origin: Some(origin),
+            ..self
         }
     }
 
@@ -196,6 +208,7 @@ impl Gate {
                 value: value.map_err(|error| holder.error(&error, target))?,
                 ends: holder.ends,
                 whole: None,
+                origin: None,
                 kept_until: UnixTime::NEVER,
                 rests_on: None,
                 standing: None,
@@ -270,6 +283,7 @@ impl Gate {
             header: exchange.header().clone(),
             kept_until: token.kept_until(asked.now),
             whole: holder.narrowed.then(|| token.clone()),
+            origin: None,
             ends: token.ends,
             value: token.value,
             rests_on: epoch,

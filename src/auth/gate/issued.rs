@@ -169,6 +169,7 @@ impl Gate {
             epoch: epoch.ok_or_else(void)?,
             proof,
             took: None,
+            made: None,
         };
         let canonical = self.whose(&asked, presented, &judged).await?;
         let weighed = self.weighed(&asked, presented, &judged, (canonical, None));

@@ -16,6 +16,7 @@ mod judged;
 mod made_of;
 pub(super) mod moved;
 mod noted;
+mod own;
 mod owner;
 mod passwords;
 mod renewal;
@@ -117,6 +118,8 @@ pub(crate) struct Deps {
     pub(crate) revokes: bool,
     /// Where decisions are told.
     pub(crate) reports: Reports,
+    /// Whether a client of our token endpoint may ask about tokens.
+    pub(crate) introspects: bool,
     /// Our registrations that exchange, where clients get what they are given.
     pub(crate) ours: Registrations,
     /// The clients of our token endpoint, as providers call them.

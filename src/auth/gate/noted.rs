@@ -1,4 +1,5 @@
-//! What an upstream gets in place of a credential is noted with all that ends that: it comes back here as a credential of its own.
+//! What an upstream gets in place of a credential is noted with all that ends that: it comes back here as a credential of its own, or
+//! somebody asks about it who may.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ impl Noted for Parent {
             key: token.key.as_deref().filter(|_| token.minted),
             parent: &self.standing,
             owner: &self.owner,
+            origin: None,
             ends: own.unwrap_or(now + UNSAID).max(token.ends),
         };
         let noted = self
@@ -65,7 +67,8 @@ impl fmt::Debug for Parent {
 impl Gate {
     /// Who notes what is made for an upstream; what a client gets is noted as its own.
     pub(super) fn noted(&self, exchange: &Exchange, holder: &Holder<'_>) -> Option<Arc<dyn Noted>> {
-        if holder.narrowed || !exchange.comes_back() {
+        let asked_about = self.deps.introspects && exchange.mints_as().is_some();
+        if holder.narrowed || !(exchange.comes_back() || asked_about) {
             return None;
         }
         Some(Arc::new(Parent {

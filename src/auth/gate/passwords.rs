@@ -170,6 +170,7 @@ impl Gate {
             proof: &proof,
             // Nobody else sees a password that has moved: nothing is compared.
             took: None,
+            made: None,
         };
         let canonical = self.whose(asked, presented, &judged).await?;
         // The name may have been given to somebody else there.

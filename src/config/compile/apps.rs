@@ -110,6 +110,7 @@ pub(super) fn compile(
                 rate_limits: limits::rate_limits(context, raw.rate_limits.get()),
                 forward_auth: raw.forward_auth.or(false),
                 other_arm_exchanges: instead.other_arm,
+                minted_tokens: Vec::new(),
                 routes,
             });
         }

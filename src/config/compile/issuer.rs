@@ -73,6 +73,7 @@ pub(super) fn compile(
     let limits = limits::token_limits(context, raw.limits.get());
     Some(Settings {
         limits,
+        presented: Vec::new(),
         app: AppId::new(&app?.value),
         issuer: issuer?.into(),
         audiences,

@@ -32,6 +32,7 @@ mod links;
 mod lint;
 mod listeners;
 mod membership;
+mod minted;
 mod oidc_directory;
 mod oracles;
 mod outline;
@@ -145,7 +146,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         exchanges: &exchanges,
         joined: canonical.is_some(),
     };
-    let apps = apps::compile(context, raw, &shared);
+    let mut apps = apps::compile(context, raw, &shared);
     instead::stages(context, raw, &rollouts, &apps, &exchanges);
     let shadow = shadow::compile(context, raw, &providers, &membership);
     critical::watch(&mut courses, &shadow);
@@ -158,7 +159,13 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         exchanges: &exchanges,
         speakers: &membership.speakers,
     };
-    let issuer = issuer::compile(context, raw, &around);
+    let mut issuer = issuer::compile(context, raw, &around);
+    minted::compile(
+        context,
+        raw,
+        (&mut apps, issuer.as_mut()),
+        (&exchanges, &providers),
+    );
     let state_dir = server::state_dir(context, raw);
     let mut server = listeners::server(context, raw, has_logins(raw), has_passwords(raw));
     let mut routes = apps.iter().flat_map(|app| &app.routes);

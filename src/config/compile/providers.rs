@@ -26,6 +26,7 @@ use crate::config::tree::Mark;
 use crate::identity::ClaimPath;
 use crate::identity::ProviderId;
 use crate::providers::Owns;
+use crate::providers::SELF;
 use crate::providers::settings::Assurance;
 use crate::providers::settings::Client;
 use crate::providers::settings::KindSettings;
@@ -91,11 +92,11 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig) -> Vec<Provide
     let mut owned = Vec::new();
     for (name, raw) in &named.entries {
         context.name("a provider", name);
-        if name.value == "self" {
+        if name.value == SELF {
             context
                 .report
                 .error(name.mark, "`self` is the provider of our own tokens")
-                .value("self");
+                .value(SELF);
         }
         let (mut provider, owns) = match raw {
             Some(raw) => provider(context, name, raw),

@@ -40,6 +40,8 @@ mappings! {
         assertion: RawAssertion,
         /// What it gets in place of the credential that was presented.
         exchange: RawAppExchange,
+        /// The exchanges that mint tokens for clients of `token_endpoint` which are credentials here, like the credential that each was made of: whose it is, and whether that counts now, is decided as for that one. It may do what the token says, for as long as that lives, and needs its proof where it is bound. Each is a `mint` by our keys (no `key`, no `shared_secret`) with `typ: at+jwt`, for an audience of `token_endpoint`, under an issuer that no provider has. What nobody here knows any more, because it was given back or the store was emptied, is refused; while the store does not answer, 503. A route whose `exchange` asks a provider with the presented token (`token_exchange`) refuses them: that provider has not issued them. Default: none.
+        minted_tokens: List<At<String>>,
         /// Whether the client's `Authorization` and credential cookies reach it. Default `false`.
         forward_credentials: At<bool>,
         /// Paths that anybody may see: short for routes with `access: public` before all others.

@@ -42,7 +42,7 @@ mappings! {
         own_tokens: At<OwnTokensWord>,
         /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. Other than `0s` it is AFS025 of `check --strict`. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,
-        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates (`critical`) see it and nothing is rolled back for it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
         /// What happens to a result that cannot be read, as it is no JWT: `refuse`, it is not used (403); `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted, or see for whom it is. Where the presented token says who acts for its subject (`act`), none is used. Default `refuse`.
         unreadable: At<UnreadableWord>,
@@ -80,7 +80,7 @@ mappings! {
         own_tokens: At<OwnTokensWord>,
         /// How much longer than the presented token the provider's may live by itself. It is never used for longer than the presented one, but whoever is given it could: one that lives longer than this is not used (403). Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. Other than `0s` it is AFS025 of `check --strict`. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,
-        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `lose`, the result is not bound, and found as a `critical` divergence (`binding_lost`), so that gates (`critical`) see it and nothing is rolled back for it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
         /// What happens to a result that cannot be read, as it is no JWT: `refuse`, it is not used (403); `accept`, it is whoever's the provider made it for, and nobody here can compare that with the person who was admitted, or see for whom it is. Where the presented token says who acts for its subject (`act`), none is used. Default `refuse`.
         unreadable: At<UnreadableWord>,
@@ -110,7 +110,7 @@ mappings! {
         scopes: RawScopeRules,
         /// The provider whose tokens it stands in for: tokens of that provider pass as they were presented.
         yields: At<String>,
-        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `keep`, the minted one says the same, for an upstream that looks; `lose`, it says nothing, and is found as a `critical` divergence (`binding_lost`), so that gates see it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
+        /// What becomes of a token that is bound to a key or a certificate (`cnf`): `keep`, the minted one says the same, for an upstream that looks; `lose`, it says nothing, and is found as a `critical` divergence (`binding_lost`), so that gates (`critical`) see it and nothing is rolled back for it, and counted (`authferry_bindings_lost_total`); `refuse`, it is not exchanged. Default `lose`.
         binding: At<BindingWord>,
         /// How it is written and signed. Default: a JWT by a key of `secrets.signing`.
         format: RawFormat,

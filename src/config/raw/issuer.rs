@@ -57,7 +57,7 @@ mappings! {
         keys: Inline,
         /// Its certificates, as `x5t#S256`: the SHA-256 of each in base64url. `server.tls.client_certificates` must ask for them.
         certificates: List<At<String>>,
-        /// By what right it gets tokens. Default: none.
+        /// By what right it gets tokens. With `token_exchange` it acts for the subject itself: `actor_token` is refused (`invalid_request`), and so is `resource` (`invalid_target`), as whom a token is for is said by `audience`. Default: none.
         grants: List<At<GrantWord>>,
         /// Whom its tokens may be for. Default: nobody.
         audiences: List<At<String>>,
@@ -67,7 +67,7 @@ mappings! {
         max_life: At<Span>,
         /// Which tokens it may exchange (RFC 8693): `any` that the application takes, or those that name it, `addressed`: in `aud`, `azp` or `client_id`, by its name in `at` at the provider of the token; where it has none there, in `aud` alone, by its name here. Then it makes nothing of a token that it came by. Default `any`.
         subject_tokens: At<SubjectTokensWord>,
-        /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client; of a token that is not for the application, but for an audience of `audiences`, if a client has it from here, with its `aud`; what an upstream got from us without asking is not known here, and cannot be revoked (`unsupported_token_type`). Default `false`.
+        /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client or, while any client may ask, for an upstream; of a token that is not for the application, but for an audience of `audiences`, if a client has it from here, with its `aud`. What an upstream got from us without asking cannot be revoked by itself (`unsupported_token_type`): it ends with what it was made of. Default `false`.
         introspect: At<bool>,
         /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself.
         at: Named<RawClient>,

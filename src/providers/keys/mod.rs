@@ -13,9 +13,12 @@ pub(crate) use copied::copied;
 pub(super) use remote::Remote;
 pub(super) use source::Source;
 
+use std::sync::Arc;
+
 use crate::clock::UnixTime;
 use crate::identity::Outage;
 use crate::identity::Refusal;
+use crate::providers::OwnKeys;
 use crate::providers::ProviderError;
 use crate::providers::watched::Watched;
 use crate::token::KeySet;
@@ -29,6 +32,8 @@ pub(super) enum Keys {
     File(Watched<KeySet>),
     /// Fetched.
     Remote(Remote),
+    /// Those that we sign with ourselves.
+    Own(Arc<dyn OwnKeys>),
 }
 
 impl Keys {
@@ -38,6 +43,7 @@ impl Keys {
             Self::Inline(keys) => Some(keys.clone()),
             Self::File(file) => file.content().map(|keys| KeySet::clone(&keys)),
             Self::Remote(remote) => remote.current(now),
+            Self::Own(own) => Some(own.current()),
         }
     }
 
@@ -45,7 +51,7 @@ impl Keys {
     pub(super) fn believed_until(&self) -> UnixTime {
         match self {
             Self::Remote(remote) => remote.believed_until(),
-            Self::Inline(_) | Self::File(_) => UnixTime::NEVER,
+            Self::Inline(_) | Self::File(_) | Self::Own(_) => UnixTime::NEVER,
         }
     }
 
@@ -56,6 +62,8 @@ impl Keys {
             Self::File(file) if file.content().is_some() => Some(Refusal::BadSignature.into()),
             Self::File(_) => Some(Outage::KeysUnavailable.into()),
             Self::Remote(remote) => remote.settled(),
+            // Another instance may have a new one.
+            Self::Own(_) => None,
         }
     }
 
@@ -63,7 +71,7 @@ impl Keys {
     pub(super) fn look(&self) {
         match self {
             Self::Remote(remote) => remote.look(),
-            Self::Inline(_) | Self::File(_) => {}
+            Self::Inline(_) | Self::File(_) | Self::Own(_) => {}
         }
     }
 
@@ -71,6 +79,8 @@ impl Keys {
     pub(super) async fn fetch(&self) -> ProviderError {
         match self {
             Self::Remote(remote) => remote.fetch().await,
+            Self::Own(own) if own.look().await => Refusal::BadSignature.into(),
+            Self::Own(_) => Outage::KeysUnavailable.into(),
             Self::Inline(_) | Self::File(_) => self
                 .settled()
                 .unwrap_or_else(|| Outage::KeysUnavailable.into()),
@@ -80,7 +90,7 @@ impl Keys {
     /// Whether there are keys to judge by.
     pub(super) fn usable(&self, now: UnixTime) -> bool {
         match self {
-            Self::Inline(_) => true,
+            Self::Inline(_) | Self::Own(_) => true,
             Self::File(file) => file.usable(),
             Self::Remote(_) => self.current(now).is_some(),
         }
@@ -90,14 +100,14 @@ impl Keys {
     pub(super) fn file_is_good(&self) -> Option<bool> {
         match self {
             Self::File(file) => Some(file.is_good()),
-            Self::Inline(_) | Self::Remote(_) => None,
+            Self::Inline(_) | Self::Remote(_) | Self::Own(_) => None,
         }
     }
 
     /// What is wrong, in words for `/-/ready`.
     pub(super) fn problem(&self, now: UnixTime) -> Option<String> {
         match self {
-            Self::Inline(_) => None,
+            Self::Inline(_) | Self::Own(_) => None,
             Self::File(file) => file.problem(),
             Self::Remote(_) => self
                 .current(now)

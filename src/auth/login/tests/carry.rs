@@ -217,6 +217,7 @@ async fn what_was_made_of_the_session_before_ends_with_the_sign_out() {
         key: None,
         parent: &parent,
         owner: admitted.provider(),
+        origin: None,
         ends: at(300),
     };
     let noted = world.revocations.notes_made(made, Some(&row), at(0));
