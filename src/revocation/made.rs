@@ -12,7 +12,8 @@ use crate::store::StoreError;
 /// Of which sessions something was made, until when that may live, and in whose place they are.
 const TABLE: &str = "made_of_sessions";
 
-/// Sessions, one in the place of the other, that are remembered: more than anybody has within the life of what is made of them.
+/// Sessions, one in the place of the other, of which something made may still live, that are remembered. What was made of the first ones of more
+/// ends: nobody would end it with the last.
 const MOST: usize = 64;
 
 /// How often a row is tried that others are faster with.
@@ -46,7 +47,7 @@ impl Revocations {
         Ok(())
     }
 
-    async fn marks_session(
+    pub(super) async fn marks_session(
         &self,
         row: &[u8; 32],
         made: Made<'_>,
@@ -63,12 +64,18 @@ impl Revocations {
             let mut after = before.clone();
             after.until = after.until.max(made.until);
             for row in made.before {
-                if !after.before.contains(row) && after.before.len() < MOST {
+                if !after.before.contains(row) {
                     after.before.push(*row);
                 }
             }
+            let over = self.made_room(&mut after.before, now).await?;
             if after == before {
                 return Ok(());
+            }
+            // Before it is forgotten: whoever ends it twice does no harm.
+            for row in over {
+                let ended = self.end_what_follows(&row).await;
+                ended.map_err(|error| StoreError::Unavailable(error.to_string()))?;
             }
             let (said, until) = (after.written(), after.until);
             let written = self
@@ -80,6 +87,32 @@ impl Revocations {
         }
         let busy = String::from("others note the same session again and again");
         Err(StoreError::Unavailable(busy))
+    }
+
+    /// Leaves out of which nothing lives any more where there are too many, and then the first ones: those are to be ended.
+    async fn made_room(
+        &self,
+        before: &mut Vec<[u8; 32]>,
+        now: UnixTime,
+    ) -> Result<Vec<[u8; 32]>, StoreError> {
+        if before.len() <= MOST {
+            return Ok(Vec::new());
+        }
+        let mut live = Vec::with_capacity(before.len());
+        for row in before.iter() {
+            // It is there for as long as anything that was made of it may live.
+            if self
+                .store
+                .get(place(&Mark::session(row)), now)
+                .await?
+                .is_some()
+            {
+                live.push(*row);
+            }
+        }
+        let over = live.len().saturating_sub(MOST);
+        *before = live.split_off(over);
+        Ok(live)
     }
 
     /// A session has taken the place of another one of its person: what was made of that ends with it.
@@ -128,9 +161,9 @@ impl Revocations {
 
 /// What is to be noted of a session.
 #[derive(Clone, Copy)]
-struct Made<'a> {
-    until: UnixTime,
-    before: &'a [[u8; 32]],
+pub(super) struct Made<'a> {
+    pub(super) until: UnixTime,
+    pub(super) before: &'a [[u8; 32]],
 }
 
 /// What is noted of a session.

@@ -20,6 +20,8 @@ use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::providers::Authenticated;
 use crate::revocation::Asked;
+use crate::revocation::Found;
+use crate::revocation::HandOut;
 use crate::revocation::ListError;
 use crate::revocation::Marks;
 use crate::revocation::Revocations;
@@ -829,4 +831,82 @@ async fn an_account_of_nobody_is_denied_alone() {
     // The same account, now that it is known whose it is, is another entry.
     assert!(here.list.deny(&barred(Some(person()))).await.unwrap());
     assert!(!here.holds(Some(at(0))));
+}
+
+/// Sessions take the place of one another, more than are remembered: nothing that was made for one of them is forgotten while it
+/// may live.
+#[tokio::test]
+async fn what_was_made_for_the_first_of_many_sessions_ends_before_it_is_forgotten() {
+    let (_, store) = shared();
+    let here = Instance::on(&store);
+    let rows: Vec<[u8; 32]> = (0..=66).map(|number| [number; 32]).collect();
+    let row = |number: u8| rows.get(usize::from(number)).unwrap();
+    let owner = ProviderId::new("modern");
+    let made = async |number: u8, until: u64| {
+        let marks = Marks::of(&Arc::new(alice()), &person(), &Grounds::default());
+        let parent = Standing::new(here.list.index(), marks.and_session(row(number)));
+        let token = format!("made for {number}");
+        let token = HandOut {
+            token: &token,
+            client: None,
+            minted: true,
+            key: None,
+            parent: &parent,
+            owner: &owner,
+            origin: None,
+            ends: at(until),
+        };
+        let noted = here.list.hands_out(token, here.list.clock.now());
+        assert!(noted.await.unwrap());
+        let mark = super::made::Made {
+            until: at(until),
+            before: &[],
+        };
+        let marked = here
+            .list
+            .marks_session(row(number), mark, here.list.clock.now());
+        marked.await.unwrap();
+    };
+    let counts = async |number: u8| {
+        let token = format!("made for {number}");
+        let now = here.list.clock.now();
+        let Found::Handed(handed) = here.list.handed_out(&token, now).await.unwrap() else {
+            panic!("it is noted")
+        };
+        here.list.still_counts(&handed, &[], now).unwrap()
+    };
+    let takes_over = async |number: u8| {
+        let now = here.list.clock.now();
+        let taken = here.list.takes_over(row(number - 1), row(number), now);
+        taken.await.unwrap();
+    };
+    let remembered = async |number: u8| {
+        here.list
+            .made_of(row(number), here.list.clock.now())
+            .await
+            .unwrap()
+    };
+    made(0, 100).await;
+    for number in 1..=64 {
+        made(number, 1_000).await;
+        takes_over(number).await;
+    }
+    // The first one, and 64 in whose place this one is.
+    assert_eq!(remembered(64).await.len(), 65);
+    assert!(counts(0).await);
+    here.clock.set(at(800));
+    // Of the first one nothing lives any more: it makes room.
+    made(65, 1_000).await;
+    takes_over(65).await;
+    assert_eq!(remembered(65).await.len(), 65);
+    assert!(!remembered(65).await.contains(row(0)));
+    assert!(counts(1).await);
+    // There is room for no more, and all of them live.
+    made(66, 1_000).await;
+    takes_over(66).await;
+    let last = remembered(66).await;
+    assert_eq!(last.len(), 65);
+    assert!(!last.contains(row(1)) && last.contains(row(2)));
+    assert!(!counts(1).await, "it has ended with its place");
+    assert!(counts(2).await && counts(66).await);
 }
