@@ -71,6 +71,12 @@ impl Authenticated {
         self
     }
 
+    /// A proof of what was issued to us, which need not say when: not before it was asked for.
+    pub(in crate::providers) fn asked_for_at(mut self, asked: UnixTime) -> Self {
+        self.grounds.began.get_or_insert(asked);
+        self
+    }
+
     /// By what it can be revoked, and when it began.
     pub(crate) const fn grounds(&self) -> &Grounds {
         &self.grounds

@@ -128,6 +128,24 @@ async fn a_result_that_is_revoked_itself_is_not_handed_on() {
     assert_ne!(header(&got(&stage.upstream))["kid"], json!(key));
 }
 
+/// A provider that does not say when it has issued a token has done so after it was asked: it is no older than the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_does_not_say_how_old_it_is_outlives_no_revocation_and_is_refused_for_none_of_before()
+ {
+    let stage = stage().await;
+    let proxy = &stage.proxy;
+    let claims = json!({ "iat": null, "client_id": "authferry", "scope": "read" });
+    stage.new.exchanges(claims, json!({}));
+    let parent = stage.subject("alice");
+    let first = through(&stage, &parent).await;
+    assert_eq!(through(&stage, &parent).await, first, "it is kept");
+    let (done, said) = revoke(proxy, &["--provider", "new", "--reason", "INC-1"]);
+    assert!(done, "{said}");
+    let next = through(&stage, &parent).await;
+    assert_ne!(next, first);
+    assert_eq!(through(&stage, &parent).await, next, "it is kept");
+}
+
 /// Whoever signs in at the new side is known to the upstream of `/api` by what that side gives for an assertion of ours.
 async fn of_sessions() -> (Proxy, [Idp; 2], Echo) {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

@@ -200,7 +200,7 @@ impl TokenClient {
         self.tokens.judge_issued(text, audiences, now).await
     }
 
-    /// What we can read must be what we asked for: of this issuer, for the audience, an access token that is good now.
+    /// What we can read must be what we asked for at `now`: of this issuer, for the audience, an access token that is good.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl TokenClient {
                         .unwrap_or(proof.life_ends())
                         .min(proof.life_ends()),
                 );
-                issued.proof = Some(proof);
+                issued.proof = Some(proof.asked_for_at(now));
                 Ok(issued)
             }
             // The provider issued something that it would not be taken for: an answer that is none.

@@ -275,6 +275,7 @@ impl Idp {
         claims.insert("aud".to_owned(), json!(audience));
         let (changed, members) = self.0.exchanged.lock().unwrap().clone();
         claims.extend(changed.as_object().unwrap().clone());
+        claims.retain(|_, said| !said.is_null());
         let mut body = json!({
             "access_token": self.sign(&claims), "token_type": "Bearer", "expires_in": 300,
             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
