@@ -346,7 +346,7 @@ fn jwt_provider(
     let ahead = match &asked {
         Some(http) => Arc::clone(http.ahead()),
         // Nobody is asked: nothing is heard of its clock.
-        None => Arc::new(Ahead::unknown(&deps.clock)),
+        None => Arc::new(Ahead::of(id, deps)),
     };
     Ok(Arc::new(JwtProvider {
         id: id.clone(),

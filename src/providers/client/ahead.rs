@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::clock::UnixTime;
+use crate::identity::ProviderId;
+use crate::providers::Deps;
 use crate::providers::client::date::Offset;
 use crate::providers::client::date::TOLERANCE;
+use crate::telemetry::Metrics;
 
 /// Nobody has heard of its clock yet: it may be ahead by as much as is tolerated.
 const UNKNOWN: u64 = u64::MAX;
@@ -22,6 +25,8 @@ pub(in crate::providers) struct Ahead {
     by_date: AtomicU64,
     /// By what tokens say that came before they were issued, in milliseconds.
     by_tokens: AtomicU64,
+    /// Who is told, and whose clock it is.
+    told: Option<(Arc<Metrics>, ProviderId)>,
 }
 
 impl Ahead {
@@ -31,6 +36,25 @@ impl Ahead {
             clock: Arc::clone(clock),
             by_date: AtomicU64::new(UNKNOWN),
             by_tokens: AtomicU64::new(0),
+            told: None,
+        }
+    }
+
+    /// The same, of which it is told how far it is ahead.
+    pub(in crate::providers) fn of(provider: &ProviderId, deps: &Deps) -> Self {
+        Self {
+            told: Some((Arc::clone(&deps.metrics), provider.clone())),
+            ..Self::unknown(&deps.clock)
+        }
+    }
+
+    /// Tells by how much it was ahead at the most, as far as anybody has seen.
+    fn tell(&self) {
+        if let Some((metrics, provider)) = &self.told {
+            let by_date = self.by_date.load(Ordering::Acquire);
+            let seen = Some(by_date).filter(|by| *by != UNKNOWN).unwrap_or(0);
+            let seen = seen.max(self.by_tokens.load(Ordering::Acquire));
+            metrics.clock_ahead(provider, Duration::from_millis(seen).as_secs_f64());
         }
     }
 
@@ -47,9 +71,12 @@ impl Ahead {
             Offset::Ahead(by) => millis(by + TOLERANCE),
         };
         let more = |seen: u64| (seen == UNKNOWN || seen < by).then_some(by);
-        let _unless_less = self
+        let changed = self
             .by_date
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        if changed.is_ok() {
+            self.tell();
+        }
     }
 
     /// When a token was issued by our clock, at the earliest: it says `issued`, and is judged as of `now`. A token tells of its
@@ -68,7 +95,9 @@ impl Ahead {
         let early = issued.since(here);
         if !early.is_zero() {
             let by = millis(early + TOLERANCE);
-            self.by_tokens.fetch_max(by, Ordering::AcqRel);
+            if self.by_tokens.fetch_max(by, Ordering::AcqRel) < by {
+                self.tell();
+            }
         }
         (issued - self.most().min(leeway)).min(here)
     }
@@ -159,5 +188,28 @@ mod tests {
         );
         // A clock that is off by more than is tolerated.
         assert_eq!(world.began(1_100, 1_000), 1_000);
+    }
+
+    #[tokio::test]
+    async fn how_far_it_is_ahead_is_told() {
+        let deps = Deps::for_test();
+        let ahead = Ahead::of(&ProviderId::new("new"), &deps);
+        let told = || {
+            let text = deps.metrics.render().unwrap();
+            let name = "authferry_provider_clock_ahead_seconds{provider=\"new\"} ";
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::to_owned)
+        };
+        assert_eq!(told(), None, "nobody has seen it");
+        ahead.heard(Offset::None);
+        assert_eq!(told().as_deref(), Some("0"));
+        ahead.heard(Offset::Ahead(Duration::from_secs(19)));
+        assert_eq!(told().as_deref(), Some("20"));
+        ahead.heard(Offset::None);
+        assert_eq!(told().as_deref(), Some("20"));
+        let here = deps.clock.now();
+        let early = here + Duration::from_secs(24);
+        ahead.at_the_earliest(early, LEEWAY, here);
+        assert_eq!(told().as_deref(), Some("25"));
     }
 }

@@ -140,6 +140,7 @@ impl Client {
             .build(connector);
         let waiting = settings.max_inflight.saturating_mul(WAITING_PER_ROOM);
         Ok(Self {
+            ahead: Arc::new(Ahead::of(&provider, deps)),
             provider,
             pool,
             room: Semaphore::new(settings.max_inflight.min(Semaphore::MAX_PERMITS)),
@@ -147,15 +148,16 @@ impl Client {
             pace: Pace::new(settings.rps, ROOM_WAIT),
             breaker: Breaker::new(settings.breaker.clone(), Arc::clone(&deps.clock)),
             settings,
-            ahead: Arc::new(Ahead::unknown(&deps.clock)),
             shown: true,
             deps: deps.clone(),
         })
     }
 
     /// A client on the side: nobody's login or request hangs on its breaker, which is not shown as the provider's.
-    pub(in crate::providers) const fn aside(mut self) -> Self {
+    pub(in crate::providers) fn aside(mut self) -> Self {
         self.shown = false;
+        // No token is judged by what it hears.
+        self.ahead = Arc::new(Ahead::unknown(&self.deps.clock));
         self
     }
 

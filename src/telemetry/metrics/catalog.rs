@@ -104,6 +104,8 @@ families! {
         "Age of the newest successfully fetched signing keys.";
     CLOCK_SKEW: Gauge "authferry_clock_skew_seconds" ["provider"]
         "By how much the clock of a provider is ahead of ours, by the date of its last answer.";
+    CLOCK_AHEAD: Gauge "authferry_provider_clock_ahead_seconds" ["provider"]
+        "The most by which the clock of a provider was seen to be ahead of ours: its tokens count as older by as much, up to `leeway`, where something is revoked.";
     PROVIDER_FILE: Gauge "authferry_provider_file_good" ["provider"]
         "Whether a provider judges by its file as it is now; 0: that cannot be read or understood, and what it said last stays.";
 

@@ -18,6 +18,11 @@ impl Metrics {
         self.rare.clock_skew.with(&[provider.as_str()]).set(ahead);
     }
 
+    /// A provider's clock was seen to be so many seconds ahead of ours, and never to be more.
+    pub(crate) fn clock_ahead(&self, provider: &ProviderId, most: f64) {
+        self.rare.clock_ahead.with(&[provider.as_str()]).set(most);
+    }
+
     /// Which providers judge by a file, and whether by that file as it is now.
     pub(crate) fn provider_files<'a>(&self, all: impl IntoIterator<Item = (&'a str, bool)>) {
         let all = all.into_iter();

@@ -42,6 +42,7 @@ pub(super) struct Rare {
     /// When keys were fetched, in seconds since 1970; shown as an age.
     pub(super) keys_fetched: Series<Gauge>,
     pub(super) clock_skew: Series<Gauge>,
+    pub(super) clock_ahead: Series<Gauge>,
     pub(super) provider_files: Series<Gauge>,
     pub(super) stale_verdicts: Series<Counter>,
     pub(super) revocations: Series<Counter>,
@@ -112,6 +113,7 @@ impl Rare {
             circuit_state: Series::new(&catalog::CIRCUIT_STATE, limit),
             keys_fetched: Series::new(&catalog::KEYS_AGE, limit),
             clock_skew: Series::new(&catalog::CLOCK_SKEW, limit),
+            clock_ahead: Series::new(&catalog::CLOCK_AHEAD, limit),
             provider_files: Series::new(&catalog::PROVIDER_FILE, limit),
             stale_verdicts: Series::new(&catalog::STALE_VERDICTS, limit),
             revocations: Series::new(&catalog::REVOCATIONS, limit),
@@ -190,6 +192,7 @@ impl Rare {
             samples::gauges(&self.circuit_state, as_is),
             samples::gauges(&self.keys_fetched, |fetched| (now - fetched).max(0.0)),
             samples::gauges(&self.clock_skew, as_is),
+            samples::gauges(&self.clock_ahead, as_is),
             samples::gauges(&self.provider_files, as_is),
             samples::counters(&self.stale_verdicts),
             samples::counters(&self.revocations),
