@@ -51,7 +51,7 @@ pub(crate) fn markdown(settings: &Settings) -> String {
     exchanges::exchanges(&mut out, settings);
     clients::clients(&mut out, settings);
     out.push_str(
-        "\n## Personal data\n\n- Read: the claims in the tables above, and nothing else of a credential.\n\
+        "\n## Personal data\n\n- Read: the claims in the tables above; of every token also who issued it to whom and for what (`iss`, `sub`, `aud`, `client_id` or `azp`, `scope`), when (`iat`, `exp`, `nbf`, `auth_time`), how sure that is (`acr`), who acts and may act (`act`, `may_act`), what it is bound to (`cnf`), and by what it is found again (`jti`, `sid`). Nothing else of a credential.\n\
          - Forwarded: what stands behind the headers above, to the application they stand with; what exchanges say, to their audiences.\n\
          - Logged: pseudonyms in place of people and addresses.\n\
          - Stored:\n",

@@ -33,7 +33,7 @@ pub(super) fn exchanges(out: &mut String, settings: &Settings) {
         let (how, audiences, lives, says) = match &exchange.way {
             Way::TokenExchange(remote) => at("token exchange (RFC 8693)", remote, exchange),
             Way::Assertion(remote, _) => at("assertion (RFC 7523)", remote, exchange),
-            Way::Mint(mint) => minted(mint),
+            Way::Mint(mint) => minted(mint, exchange.binding),
         };
         let _written = writeln!(
             out,
@@ -58,10 +58,10 @@ fn at(what: &str, remote: &Remote, exchange: &Exchange) -> Row {
     )
 }
 
-fn minted(mint: &Mint) -> Row {
+fn minted(mint: &Mint, binding: Binding) -> Row {
     let (how, says) = match &mint.format {
-        Format::Jwt(..) => ("minted, signed by our key", claims(mint)),
-        Format::SharedJwt(..) => ("minted, signed with a shared secret", claims(mint)),
+        Format::Jwt(..) => ("minted, signed by our key", claims(mint, binding)),
+        Format::SharedJwt(..) => ("minted, signed with a shared secret", claims(mint, binding)),
         Format::SignedText(template, _) => {
             let names = template.roots().map(str::to_owned);
             ("a text, signed with a shared secret", names.collect())
@@ -76,7 +76,7 @@ fn minted(mint: &Mint) -> Row {
 }
 
 /// As `claim ← attribute`.
-fn claims(mint: &Mint) -> Vec<String> {
+fn claims(mint: &Mint, binding: Binding) -> Vec<String> {
     let roots = |template: &crate::identity::Template| -> Vec<String> {
         template.roots().map(str::to_owned).collect()
     };
@@ -88,9 +88,11 @@ fn claims(mint: &Mint) -> Vec<String> {
             .iter()
             .map(|(name, of)| row(name, &[of.to_string()])),
     );
-    says.extend(["client_id", "acr", "scope"].map(str::to_owned));
-    if mint.actor.is_some() || mint.names_client {
-        says.push("act".to_owned());
-    }
+    // Who acts already stays in `act`, whether or not somebody of ours comes to it.
+    let own = mint.actor.is_some() || mint.names_client;
+    let act = if own { "act" } else { "act (as it was)" };
+    let bound = (binding == Binding::Keep).then_some("cnf");
+    let also = ["client_id", "acr", "scope", act].into_iter().chain(bound);
+    says.extend(also.map(str::to_owned));
     says
 }
