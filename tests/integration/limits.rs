@@ -167,3 +167,38 @@ async fn two_instances_count_together() {
     assert_eq!(statuses(&answers), [302, 302, 302, 429, 429, 429]);
     is_told(&answers[3], "logins", 3);
 }
+
+/// Whichever client asks for tokens of a person, and whoever comes from an address.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_one_person_and_from_one_address_are_asked_for_so_often() {
+    let stage = crate::minted::Stage::new().await;
+    let (shop, desk) = (("shop", "s3cret"), ("desk", "s3cret"));
+    for (limits, expected) in [
+        ("subject: 2", [200, 200, 429, 200]),
+        ("address: 3", [200, 200, 200, 429]),
+    ] {
+        let limits = format!("  limits: {{ {limits} }}\n  clients:");
+        let yaml = stage.config().replacen("  clients:", &limits, 1);
+        // All in one minute of one process, which counts anew.
+        loop {
+            let proxy = Proxy::start(&yaml);
+            proxy.settled().await;
+            let minute = now() / 60;
+            let mut got = Vec::new();
+            for (client, name) in [
+                (shop, "alice"),
+                (desk, "alice"),
+                (shop, "alice"),
+                (desk, "bob"),
+            ] {
+                let token = crate::minted::subject(&stage.old, name);
+                let answer = crate::minted::exchange(&proxy, client, &token, "ours").await;
+                got.push(answer.status);
+            }
+            if now() / 60 == minute {
+                assert_eq!(got, expected, "{limits}\n{}", proxy.log());
+                break;
+            }
+        }
+    }
+}
