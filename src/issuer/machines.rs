@@ -141,6 +141,7 @@ impl Issuer {
             key: None,
             parent: &parent,
             owner: side,
+            origin: None,
             ends: ends.unwrap_or(call.now),
         };
         let noted = self.deps.revocations.hands_out(token, call.now).await;

@@ -69,6 +69,7 @@ mod revoke;
 mod shadow;
 mod targets;
 mod token_endpoint;
+mod typed;
 mod upgrades;
 mod upstreams;
 mod wrapped;
