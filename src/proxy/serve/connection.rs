@@ -779,6 +779,8 @@ mod tests {
                 answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
                 "{answer}"
             );
+            // The connection is over, and its error known, when both sides have closed it.
+            drop(raw);
             while workers.counts().bad_heads() < n {
                 tokio::task::yield_now().await;
             }
