@@ -201,7 +201,6 @@ mod tests {
         ("auth/login/logout.rs", "- rows of ours, sealed"),
         ("auth/login/optin.rs", "sealed"),
         ("auth/login/query.rs", "query"),
-        ("auth/typed_form.rs", "query"),
         ("control/closing/row.rs", "- rows of ours"),
         ("control/journeys/ways.rs", "- rows of ours"),
         ("control/keeper.rs", "- what we wrote"),

@@ -27,7 +27,6 @@ const PLANNED: &str = "src/auth/login/tests/planned.rs";
 const LEFT: &str = "tests/integration/left.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
 const PASSWORDS: &str = "src/auth/gate/passwords/tests.rs";
-const TYPED: &str = "src/auth/gate/passwords/tests/typed.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
 const LASTING: &str = "tests/integration/lasting.rs";
 
@@ -163,32 +162,6 @@ const ROWS: &[Row] = &[
             WRAPPED,
             "who_signs_in_by_the_form_of_the_old_application_and_is_assigned_goes_on_at_the_new_side",
         )],
-    ),
-    (
-        "none → native → old → moved, with the password",
-        "a form password of somebody who is assigned: the old application accepts it, it moves to the new side, and no other form is seen",
-        &[
-            (
-                TYPED,
-                "a_password_of_a_form_moves_once_and_has_one_judge_from_then_on",
-            ),
-            (
-                TYPED,
-                "what_is_typed_moves_nobody_whom_the_old_side_has_not_signed_in",
-            ),
-            (
-                "tests/integration/typed.rs",
-                "who_fills_in_the_form_of_the_old_application_is_moved_with_their_password_and_sees_no_other_form",
-            ),
-            (
-                "tests/integration/typed.rs",
-                "a_form_that_is_none_or_is_not_accepted_passes_and_moves_nobody",
-            ),
-            (
-                "tests/real/passwords.rs",
-                "who_fills_in_the_form_of_a_php_application_comes_to_keycloak_with_the_password",
-            ),
-        ],
     ),
     (
         "old → old",

@@ -27,10 +27,7 @@ use crate::issuer;
 use crate::issuer::Issuer;
 use crate::providers;
 use crate::providers::Providers;
-use crate::providers::settings::FormFields;
 use crate::providers::settings::KindSettings;
-use crate::providers::settings::SessionProbe;
-use crate::providers::settings::Settings as Provider;
 use crate::proxy::AppEntry;
 use crate::proxy::CookieNames;
 use crate::proxy::HeadPolicy;
@@ -256,7 +253,6 @@ impl Shared<'_> {
                 .cloned()
                 .collect(),
             forms: forms(settings),
-            fields: fields(settings),
             exchanges: self.exchanges(app)?,
             rate_limits: app.rate_limits,
             wraps: settings.wrap,
@@ -355,10 +351,10 @@ fn single(settings: &Settings, app: &AppId) -> Option<ProviderId> {
         .map(|(_, provider)| provider.clone())
 }
 
-/// An old system that says itself whose its sessions are.
-const fn probe(provider: &Provider) -> Option<&SessionProbe> {
-    match &provider.kind {
-        KindSettings::SessionProbe(probe) => Some(probe),
+/// Sign-in forms at the application itself.
+fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
+    let form = |provider: &providers::settings::Settings| match &provider.kind {
+        KindSettings::SessionProbe(probe) => Some((provider.id.clone(), probe.login_path.clone()?)),
         KindSettings::Oidc(_)
         | KindSettings::Jwt(_)
         | KindSettings::Introspection(_)
@@ -367,19 +363,6 @@ const fn probe(provider: &Provider) -> Option<&SessionProbe> {
         | KindSettings::ClientCert(_) => None,
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(_) => None,
-    }
-}
-
-/// Sign-in forms at the application itself.
-fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
-    let form =
-        |provider: &Provider| Some((provider.id.clone(), probe(provider)?.login_path.clone()?));
+    };
     settings.providers.iter().filter_map(form).collect()
-}
-
-/// What stands in them, where passwords in them move.
-fn fields(settings: &Settings) -> HashMap<ProviderId, FormFields> {
-    let fields =
-        |provider: &Provider| Some((provider.id.clone(), probe(provider)?.fields.clone()?));
-    settings.providers.iter().filter_map(fields).collect()
 }

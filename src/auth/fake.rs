@@ -503,7 +503,6 @@ pub(super) struct World {
     pub(super) cohorts: Cohorts,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
-    pub(super) fields: HashMap<ProviderId, crate::providers::settings::FormFields>,
     pub(super) exchanges: AppExchanges,
     /// Who judges what we have minted.
     pub(super) own: Vec<Arc<dyn Provider>>,
@@ -555,7 +554,6 @@ impl World {
             fallbacks: Vec::new(),
             forms: HashMap::new(),
             own: Vec::new(),
-            fields: HashMap::new(),
             exchanges: AppExchanges::default(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
             possession: PossessionSettings::for_test(),
@@ -603,7 +601,6 @@ impl World {
             session_cookie: COOKIE,
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
-            fields: self.fields.clone(),
             exchanges: self.exchanges.clone(),
             rate_limits: self.rate_limits,
             wraps: self.wraps,

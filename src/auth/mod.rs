@@ -30,7 +30,6 @@ mod report;
 mod roles;
 pub(crate) mod settings;
 mod taken;
-mod typed_form;
 mod unmatched;
 
 pub(crate) use assertion::Assertions;
@@ -87,5 +86,4 @@ pub(crate) use report::Told;
 pub(crate) use report::beginning;
 pub(crate) use roles::with_roles;
 pub(crate) use taken::FallbacksTaken;
-pub(crate) use typed_form::Typed;
 pub(crate) use unmatched::Unmatched;

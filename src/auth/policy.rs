@@ -13,14 +13,12 @@ use crate::auth::gate::Admitted;
 use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
 use crate::auth::settings::RateLimits;
-use crate::auth::typed_form::TypedForm;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
-use crate::providers::settings::FormFields;
 use crate::rollout;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
@@ -41,7 +39,6 @@ pub(crate) struct AppPolicy {
     pub(super) single: Option<ProviderId>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
-    typed: Option<TypedForm>,
     pub(super) owners: Owners,
     pub(super) reach: Reach,
     pub(super) rate_limits: RateLimits,
@@ -70,8 +67,6 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) fallbacks: Vec<Fallback>,
     /// Sign-in forms at the upstream (`session_probe.login_path`), by provider.
     pub(crate) forms: HashMap<ProviderId, String>,
-    /// What stands in them, where passwords in them move, by provider.
-    pub(crate) fields: HashMap<ProviderId, FormFields>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
     /// What one address may do.
@@ -109,7 +104,6 @@ impl AppPolicy {
             session_cookie,
             fallbacks,
             forms,
-            mut fields,
             exchanges,
             rate_limits,
             wraps,
@@ -123,13 +117,6 @@ impl AppPolicy {
         };
         let judges = names.iter().filter_map(|name| providers.named(name));
         let owners = Owners::new(session_cookie, judges, own);
-        let typed = plan.as_deref().and_then(|plan| {
-            let (form, fields) = (forms.get(&plan.from)?, fields.remove(&plan.from)?);
-            // The first is the one that a login sets.
-            let mut cookies = owners.cookies.iter();
-            let (cookie, _) = cookies.find(|(_, owner)| *owner.id() == plan.from)?;
-            Some(TypedForm::new(form, fields, cookie))
-        });
         let reach = plan
             .as_deref()
             .map_or(Reach::SameCredential, |plan| reach(plan, cohorts));
@@ -139,7 +126,6 @@ impl AppPolicy {
             single,
             fallbacks,
             forms,
-            typed,
             owners,
             reach,
             rate_limits,
@@ -158,11 +144,6 @@ impl AppPolicy {
     /// Whether its upstreams get the cookies of old systems.
     pub(super) const fn forwards_credentials(&self) -> bool {
         self.forwards_credentials
-    }
-
-    /// The form of the old application, where passwords in it move.
-    pub(crate) const fn typed(&self) -> Option<&TypedForm> {
-        self.typed.as_ref()
     }
 
     /// By what sessions of the old side become sessions of the new one.

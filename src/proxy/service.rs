@@ -44,7 +44,6 @@ use crate::proxy::respond::Fault;
 use crate::proxy::route::Routed;
 use crate::proxy::serve::Handler;
 use crate::proxy::switching;
-use crate::proxy::typed_form::TypedForm;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
 use crate::rollout::Arm;
@@ -82,7 +81,7 @@ fn caller(headers: &HeaderMap) -> Option<&[u8]> {
 
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
-    let (mut parts, mut body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let trace = worker.tracer.context(caller(&parts.headers));
     if trace.parent_id().is_none() {
         // It belongs to a trace that does not go on (W3C Trace Context §2.3).
@@ -260,8 +259,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(upgrade) => upgrade,
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
-    // Who is known has a session already: no password is needed for it.
-    let form = if record.verdict.is_some() {
+    if record.verdict.is_some() {
         record.brought.set(Some(Brought {
             headers: HeaderMap::new(),
             address,
@@ -269,10 +267,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             certificate: asked.certificate,
             secure: asked.secure,
         }));
-        None
-    } else {
-        TypedForm::of(&worker, &asked, &record, &mut body)
-    };
+    }
     let passage = Passage {
         app: entry,
         route,
@@ -280,11 +275,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         identity,
         upgrade,
     };
-    let reply = forward(&conn, &mut parts, body, &request, &passage, record).await;
-    if let Some(form) = form {
-        form.answered(&reply);
-    }
-    reply
+    forward(&conn, &mut parts, body, &request, &passage, record).await
 }
 
 /// The redirect that takes somebody to the new side, if there is one to be tried. Most requests are none of these: what is

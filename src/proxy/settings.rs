@@ -1,5 +1,8 @@
 //! What the configuration says about listeners, applications and limits: plain data.
 
+#[cfg(any(test, feature = "bench"))]
+mod plain;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -183,53 +186,6 @@ pub(crate) struct App {
     pub(crate) forward_auth: bool,
     /// Routes; the first match wins; no match is 403.
     pub(crate) routes: Vec<Route>,
-}
-
-#[cfg(any(test, feature = "bench"))]
-impl App {
-    /// One with nothing but its routes, each for whoever is known.
-    pub(crate) fn plain<'r>(host: &str, routes: impl IntoIterator<Item = &'r str>) -> Self {
-        let upstream = Upstream {
-            origins: Vec::new(),
-            http2: false,
-            connect_timeout: Duration::ZERO,
-            response_timeout: Duration::ZERO,
-            idle: Duration::ZERO,
-            ca: None,
-            client_certificate: None,
-            health_path: None,
-            health_interval: Duration::ZERO,
-            preserve_host: true,
-        };
-        let route = |path: &str| Route {
-            path: path.into(),
-            methods: Vec::new(),
-            access: Access::Required,
-            credentials: Vec::new(),
-            on_unauthenticated: OnUnauthenticated::Auto,
-            require: Require::default(),
-            websocket: false,
-            upgrades: Vec::new(),
-            preserve_post: None,
-            encoded_slash: EncodedSlash::Refused,
-            exchange: None,
-            upstream: None,
-        };
-        Self {
-            id: AppId::new(host),
-            hosts: vec![host.into()],
-            upstream,
-            identity_headers: Vec::new(),
-            static_headers: Vec::new(),
-            assertion: None,
-            forward_credentials: false,
-            rate_limits: RateLimits::default(),
-            forward_auth: false,
-            other_arm_exchanges: Vec::new(),
-            minted_tokens: Vec::new(),
-            routes: routes.into_iter().map(route).collect(),
-        }
-    }
 }
 
 /// One identity header.

@@ -69,7 +69,6 @@ mod revoke;
 mod shadow;
 mod targets;
 mod token_endpoint;
-mod typed;
 mod upgrades;
 mod upstreams;
 mod wrapped;

@@ -304,7 +304,7 @@ async fn a_side_that_counts_no_more_has_no_tokens_of_ours_either() {
     let (_, tail) = rest.split_once("\nexchange:\n").unwrap();
     let at = |mode: &str| {
         format!(
-            "{head}rollouts:\n  default: {{ from: old, to: new, apps: [crm], bucketing: {{ salt: test }}, stages: [{{ id: one, mode: {mode} }}] }}\nexchange:\n{tail}sessions: {{ store: embedded }}\n"
+            "{head}rollouts:\n  default: {{ from: old, to: new, apps: [crm], bucketing: {{ salt: test }}, control: pinned, pinned_stage: {mode}, stages: [{{ id: canary, mode: canary }}, {{ id: modern-primary, mode: modern-primary }}, {{ id: modern-only, mode: modern-only }}] }}\nchange: {{ reason: to {mode}, acknowledge: skip, recall: 10 }}\nexchange:\n{tail}sessions: {{ store: embedded }}\n"
         )
     };
     let proxy = Proxy::start(&at("canary"));

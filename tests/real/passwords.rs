@@ -1,5 +1,4 @@
-//! Passwords move: people of OpenLDAP who send theirs with every request come to Keycloak, and so do those who fill in the form of a
-//! PHP application; they notice nothing.
+//! Passwords move: people of OpenLDAP who send theirs with every request come to Keycloak, and notice nothing.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -9,7 +8,6 @@ use serde_json::json;
 
 use crate::behind::Behind;
 use crate::behind::token;
-use crate::browser::Browser;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Proxy;
@@ -18,10 +16,8 @@ use crate::harness::request;
 use crate::keycloak;
 use crate::legacy::basic;
 use crate::operators::promtool_is_content;
-use crate::origin;
 use crate::proxy;
 use crate::secret;
-use crate::server_section;
 use crate::var;
 
 /// The old side is a directory that people bind at; everybody is assigned to the new one.
@@ -198,122 +194,4 @@ async fn people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_
         assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
     }
     promtool_is_content(&proxy).await;
-}
-
-/// The old side is a PHP application with a form and sessions of its own, which is behind us; everybody is assigned to the new one.
-fn with_form() -> String {
-    format!(
-        r#"
-providers:
-  legacy:
-    session_probe:
-      issuer: "{php}"
-      owns: {{ cookies: [PHPSESSID] }}
-      introspect: {{ url: "{php}/whoami", cache: 1s }}
-      login: {{ upstream_form: {{ start: /login, fields: {{ username: username, password: password }} }} }}
-      revoke: {{ url: "{php}/logout", method: get }}
-      claims: {{ subject: uid, name: user }}
-      authoritative: {{ claims: [uid] }}
-  modern:
-    oidc:
-      issuer: "{issuer}"
-      client: {{ id: proxy-ropc, secret: {{ file: "{{dir}}/proxy-ropc.secret" }} }}
-      verify: {{ audiences: [proxy-exchange] }}
-      claims: {{ subject: legacy_uid, name: preferred_username }}
-      authoritative: {{ claims: [legacy_uid] }}
-      directory:
-        keycloak: {{ client: {{ id: provisioning, secret: {{ file: "{{dir}}/provisioning.secret" }} }}, key: legacy_uid }}
-identity: {{ canonical: {{ template: "uid:{{subject|text}}" }} }}
-exchange:
-  bridge:
-    assertion:
-      provider: modern
-      client: {{ id: proxy-bridge, secret: {{ file: "{{dir}}/proxy-bridge.secret" }} }}
-      issuer: "{origin}/bridge"
-      subject: "{{subject|text}}"
-      key: {{ file: "{{dir}}/bridge.key" }}
-      audiences: [legacy-api]
-      also: [account]
-apps:
-  crm:
-    hosts: [127.0.0.1]
-    upstream: {{ url: "{php}" }}
-    identity_headers: {{ X-Remote-User: "{{subject|text}}" }}
-    public_paths: [/login, /logout]
-    forward_credentials: true
-rollout: {{ from: legacy, to: modern, bucketing: {{ salt: real }}, percent: 100 }}
-sessions: {{ carry_over: [wrap, exchange, credential], revalidate: 5s }}
-{server}"#,
-        php = format_args!("http://127.0.0.1:{}", var("APP_PHP_PORT")),
-        issuer = keycloak(),
-        origin = origin(),
-        server = server_section(),
-    )
-}
-
-/// A form password of somebody who is assigned, whether Keycloak knows them already or not: they go on with the session of the
-/// application.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_fills_in_the_form_of_a_php_application_comes_to_keycloak_with_the_password() {
-    let behind = Behind::admin().await;
-    let dir = tempfile::tempdir().unwrap();
-    for client in ["proxy-ropc", "proxy-bridge", "provisioning"] {
-        let text = secret(&format!("{client}-secret"));
-        std::fs::write(dir.path().join(format!("{client}.secret")), text).unwrap();
-    }
-    let key = format!("{}/pki/jwt.key", var("IDPS_RUN"));
-    std::fs::copy(key, dir.path().join("bridge.key")).unwrap();
-    let proxy = Proxy::start_in(dir, &with_form());
-    proxy.settled().await;
-    let (form, page) = (
-        format!("{}/login", origin()),
-        format!("{}/whoami", origin()),
-    );
-    let wrong = Browser::default()
-        .open(&form, Some(("p1007", "wrong")))
-        .await;
-    assert_eq!((wrong.url, wrong.answer.status), (form.clone(), 403));
-    for (index, (name, uid, known)) in [("p1007", "21007", false), ("bob", "1002", true)]
-        .into_iter()
-        .enumerate()
-    {
-        // The wrong one has moved nobody.
-        let before = behind.accounts(name).await;
-        assert_eq!(before.len(), usize::from(known), "{name}");
-        let password = secret(&format!("{name}-pw"));
-        let mut browser = Browser::default();
-        let landed = browser.open(&form, Some((name, &password))).await;
-        assert_eq!(landed.answer.status, 200, "{name}: {}", proxy.log());
-        assert_eq!(landed.url, page, "{name}");
-        let count = index as f64 + 1.0;
-        until(&proxy, name, async || moved(&proxy).await == count).await;
-        // Keycloak itself says so.
-        let accounts = behind.accounts(name).await;
-        assert_eq!(accounts.len(), 1, "{name}");
-        assert_eq!(accounts[0]["attributes"]["legacy_uid"], json!([uid]));
-        assert!(lets_in(name, &password).await, "{name}");
-        for _ in 0..3 {
-            let next = browser.open(&page, None).await;
-            assert_eq!(next.answer.status, 200, "{name}: {}", proxy.log());
-            assert_eq!(next.url, page, "{name}: {}", proxy.log());
-            let said = next.answer.text().to_ascii_lowercase();
-            let told = format!("\"x-remote-user\":\"{uid}\"");
-            assert!(said.contains(&told), "{said}");
-        }
-        // No other form than that of the application.
-        assert_eq!(browser.forms.len(), 1, "{:?}", browser.forms);
-        for word in [name, password.as_str(), uid] {
-            assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
-        }
-    }
-    // An application that lives by its own cookie keeps its sessions, which ours stand for.
-    let exchanged = "app=\"crm\",method=\"exchange\",outcome=\"moved\"";
-    let exchanged = format!("authferry_session_carryovers_total{{{exchanged}");
-    assert_eq!(sum(&proxy, &exchanged).await, 0.0, "{}", proxy.log());
-    // Whoever fills it in once more has moved already.
-    let mut browser = Browser::default();
-    let password = secret("p1007-pw");
-    let landed = browser.open(&form, Some(("p1007", &password))).await;
-    assert_eq!(landed.answer.status, 200, "{}", proxy.log());
-    assert_eq!(moved(&proxy).await, 2.0);
 }

@@ -2,14 +2,10 @@
 //! account of the new one has it, and the new one has found it good; from then on the new one.
 
 mod removal;
-mod typed;
-
-pub(super) use typed::InHand;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use crate::auth::error::AuthError;
@@ -32,7 +28,6 @@ use crate::providers::Provider;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Plan;
-use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::telemetry::metrics::CarryOver;
 
@@ -200,35 +195,23 @@ impl Gate {
         person: &CanonicalSubject,
         side: Option<&ProviderId>,
     ) {
+        let Some(plan) = asked.policy.plan() else {
+            return;
+        };
+        let assigned = side.and_then(|side| plan.arm(side)).unwrap_or(Arm::From);
         let Credential::Basic { username, password } = judged.credential else {
             return;
         };
-        let name = judged.owner.person_name(username);
-        let Some(removal) = self.removal(asked, judged, (person, side), (name, password)) else {
+        let Some(to) = self.deps.providers.named(&plan.to) else {
             return;
         };
-        let Some(room) = self.deps.homes.room() else {
-            removal.told(CarryOver::Unavailable, Some(Outage::Shed.as_str()));
-            return;
-        };
-        self.sets_out(removal, room);
-    }
-
-    /// A password on its way, where it may move; `None`: it stays.
-    fn removal(
-        &self,
-        asked: &Asked<'_>,
-        judged: &Judged<'_>,
-        (person, side): (&CanonicalSubject, Option<&ProviderId>),
-        (name, password): (String, &Secret<String>),
-    ) -> Option<Removal> {
-        let plan = asked.policy.plan()?;
-        let assigned = side.and_then(|side| plan.arm(side)).unwrap_or(Arm::From);
-        let to = self.deps.providers.named(&plan.to)?;
         let may = judged.owner.id() == &plan.from
             && rollout::password_moves(plan, asked.kill, assigned)
             && to.provisioning().is_some();
-        may.then(|| Removal {
+        if !may {
+            return;
+        }
+        let removal = Removal {
             homes: Arc::clone(&self.deps.homes),
             joiner: self.deps.joiner.clone(),
             pins: Arc::clone(&self.deps.pins),
@@ -236,16 +219,17 @@ impl Gate {
             to: Arc::clone(to),
             app: asked.policy.app().clone(),
             plan: plan.clone(),
-            name,
+            name: judged.owner.person_name(username),
             password: password.clone(),
             identity: Arc::clone(judged.proof.identity()),
             person: person.clone(),
             account: OnceLock::new(),
             now: asked.now,
-        })
-    }
-
-    fn sets_out(&self, removal: Removal, room: OwnedSemaphorePermit) {
+        };
+        let Some(room) = self.deps.homes.room() else {
+            removal.told(CarryOver::Unavailable, Some(Outage::Shed.as_str()));
+            return;
+        };
         self.deps.background.spawn(async move {
             removal.run().await;
             drop(room);

@@ -43,7 +43,6 @@ mod taken_place;
 #[cfg(test)]
 mod tests;
 mod told;
-mod typed;
 mod words;
 
 pub(crate) use device::KEEP as DEVICE_KEPT_FOR;

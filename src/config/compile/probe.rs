@@ -16,9 +16,6 @@ use crate::config::compile::tokens::texts;
 use crate::config::raw::ProbeForm;
 use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawSessionProbe;
-use crate::config::raw::RawUpstreamForm;
-use crate::config::shape::At;
-use crate::config::shape::Field;
 use crate::providers::Owns;
 use crate::providers::settings;
 use crate::providers::settings::KindSettings;
@@ -67,7 +64,6 @@ pub(super) fn session_probe(
             .error(at.mark, "`limits.timeout` says the same: only one of them");
     }
     let login_path = login_path(context, raw);
-    let fields = fields(context, raw, login_path.as_deref());
     let logout = probe_logout(context, raw);
     good_url?;
     let (probe, endpoint, (cache, stale)) = (probe?, endpoint?, kept?);
@@ -88,7 +84,6 @@ pub(super) fn session_probe(
             cache,
             stale,
             login_path,
-            fields,
             logout,
             bind: None,
         }),
@@ -116,7 +111,8 @@ fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<sett
 
 /// The cookie that a login sets is the one that is judged where a browser has several.
 fn judged_first(mut cookies: Vec<Box<str>>, raw: &RawSessionProbe) -> Vec<Box<str>> {
-    if let Some(first) = form(raw).and_then(|form| form.success_cookie.get()) {
+    let form = raw.login.get().and_then(|login| login.upstream_form.get());
+    if let Some(first) = form.and_then(|form| form.success_cookie.get()) {
         cookies.sort_by_key(|cookie| **cookie != *first.value);
     }
     cookies
@@ -143,51 +139,4 @@ fn login_path(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<String
         .start
         .required(form.mark, "start", &mut context.report)?;
     path_pattern(context, start).map(String::from)
-}
-
-/// Where a password stands in the form, so that it can move.
-fn fields(
-    context: &mut Context<'_>,
-    raw: &RawSessionProbe,
-    start: Option<&str>,
-) -> Option<settings::FormFields> {
-    let fields = form(raw)?.fields.get()?;
-    let named = |given: &Field<At<String>>, default: &str| {
-        let given = given.get().map(|at| at.value.as_str());
-        Box::from(given.unwrap_or(default))
-    };
-    let username: Box<str> = named(&fields.username, "username");
-    let password: Box<str> = named(&fields.password, "password");
-    if username.is_empty() || password.is_empty() || username == password {
-        context.report.error(
-            fields.mark,
-            "a name and a password stand in two fields, and both have a name",
-        );
-    }
-    let action = match fields.action.get() {
-        None => start.map(Box::from),
-        Some(at) if at.value.ends_with('*') => {
-            context
-                .report
-                .error(at.mark, "a form is sent to one path")
-                .value(&at.value);
-            None
-        }
-        Some(at) => path_pattern(context, at),
-    };
-    Some(settings::FormFields {
-        action: path_of(&action?).into(),
-        username,
-        password,
-    })
-}
-
-/// Without a query.
-fn path_of(target: &str) -> &str {
-    target.split('?').next().unwrap_or_default()
-}
-
-/// The form of the application itself.
-pub(super) fn form(raw: &RawSessionProbe) -> Option<&RawUpstreamForm> {
-    raw.login.get()?.upstream_form.get()
 }

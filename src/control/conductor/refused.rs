@@ -41,6 +41,8 @@ impl Conductor {
     pub(super) fn nothing_is_due(&self, id: &RolloutId) {
         if let Some(run) = self.runs().get_mut(id) {
             run.refused = None;
+            // An answer of now says nothing of when one is due again.
+            run.asking = None;
         }
     }
 
@@ -62,6 +64,6 @@ pub(super) fn ledger(why: String) -> Gap {
 }
 
 /// As [`ledger`], of the store.
-pub(super) fn store(why: impl ToString) -> Gap {
+pub(super) fn store(why: &impl ToString) -> Gap {
     Obstacle::Store.because(why.to_string())
 }

@@ -77,6 +77,8 @@ impl Conductor {
             if newer && kept.as_ref().map(|kept| &kept.progress) != Some(&found.progress) {
                 let kept = Kept {
                     progress: found.progress,
+                    // Nobody else ends what this instance was about to.
+                    owes_revocation: kept.is_some_and(|kept| kept.owes_revocation),
                     ..Kept::default()
                 };
                 let saved = self.keeper.save(&course.id, &kept);

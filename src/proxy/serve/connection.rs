@@ -129,10 +129,8 @@ pub(crate) async fn attend<H: Handler>(accepted: Accepted, handler: Rc<H>) {
 
 /// Whether hyper has answered by itself: what came is no head of HTTP/1.1, or a longer one than may be. No request was seen.
 fn is_no_head(error: &io::Error) -> bool {
-    let inner = error.get_ref();
-    inner
-        .and_then(|inner| inner.downcast_ref::<hyper::Error>())
-        .is_some_and(hyper::Error::is_parse)
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.is_some_and(hyper::Error::is_parse)
 }
 
 /// Forgets a connection however it ends, by a panic too.

@@ -135,8 +135,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
     }
 }
 
-/// What a sign-in form gets: the session of an [`OldSystem`](super::OldSystem), and the page that its person wanted; `None`: the
-/// password is `wrong`.
+/// What a sign-in form gets: the session of an [`OldSystem`](super::OldSystem), and the page that its person wanted.
 fn signed_in(one: &Seen) -> Option<String> {
     let target = one.line().strip_prefix("POST /login?next=")?;
     let next = target.split(' ').next()?.replace("%2F", "/");
@@ -145,10 +144,6 @@ fn signed_in(one: &Seen) -> Option<String> {
     let name = body
         .split('&')
         .find_map(|pair| pair.strip_prefix("name="))?;
-    let wrong = body.split('&').any(|pair| pair == "password=wrong");
-    let name = Some(name).filter(|_| !wrong)?;
-    // It is called by its number too.
-    let name = name.strip_prefix("uid-").unwrap_or(name);
     Some(format!(
         "Set-Cookie: SID={name}.1; Path=/; HttpOnly\r\nLocation: {next}"
     ))

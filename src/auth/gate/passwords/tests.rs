@@ -1,7 +1,5 @@
 //! Passwords on their way, with a provider of accounts that says what a test wants.
 
-mod typed;
-
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;

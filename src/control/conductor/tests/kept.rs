@@ -165,7 +165,7 @@ async fn a_step_back_on_a_full_disk_is_known_after_a_restart() {
     let ledger = one.directory.path().join("decisions.jsonl");
     let text = one.records();
     let before = text.trim_end().rfind('\n').unwrap();
-    fs::write(ledger, &text[..=before]).unwrap();
+    fs::write(ledger, text.get(..=before).unwrap()).unwrap();
     let one = estate.again(one);
     assert_eq!(one.stands(), ("ramp/1".into(), State::RolledBack));
     assert_eq!(one.epoch(), 1);
