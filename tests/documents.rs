@@ -302,8 +302,15 @@ fn targets(root: &Path) -> BTreeSet<String> {
     let said = String::from_utf8_lossy(&cargo.stderr);
     assert!(cargo.status.success(), "{said}");
     let all: serde_json::Value = serde_json::from_slice(&cargo.stdout).unwrap();
-    let all = all["packages"][0]["targets"].as_array().unwrap();
-    let all = all.iter().filter(|target| target["kind"][0] != "example");
-    all.map(|target| format!("{} {}", target["kind"][0], target["name"]))
+    let all = all
+        .pointer("/packages/0/targets")
+        .and_then(|all| all.as_array())
+        .unwrap();
+    let all = all.iter().filter(|target| {
+        target
+            .pointer("/kind/0")
+            .is_none_or(|kind| kind != "example")
+    });
+    all.map(|target| format!("{:?} {:?}", target.pointer("/kind/0"), target.get("name")))
         .collect()
 }

@@ -294,7 +294,13 @@ mod tests {
                 AuthError::Refused {
                     refusal, provider, ..
                 } => format!("{refusal} {}", provider.unwrap()),
-                other => other.to_string(),
+                other @ (AuthError::Unproven { .. }
+                | AuthError::InsufficientScope { .. }
+                | AuthError::StepUp { .. }
+                | AuthError::Forbidden { .. }
+                | AuthError::Unavailable { .. }
+                | AuthError::Limited { .. }
+                | AuthError::Closed) => other.to_string(),
             }
         }
     }

@@ -64,6 +64,6 @@ pub(super) fn ledger(why: String) -> Gap {
 }
 
 /// As [`ledger`], of the store.
-pub(super) fn store(why: &impl ToString) -> Gap {
-    Obstacle::Store.because(why.to_string())
+pub(super) fn store(why: String) -> Gap {
+    Obstacle::Store.because(why)
 }

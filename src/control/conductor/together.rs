@@ -130,7 +130,10 @@ impl Conductor {
             return self.share_epoch(id).await;
         };
         let now = self.parts.clock.now();
-        let found = shared.load(id, now).await.map_err(refused::store)?;
+        let found = shared
+            .load(id, now)
+            .await
+            .map_err(|error| refused::store(error.to_string()))?;
         let (expect, own) = {
             let mut runs = self.runs();
             let Some(run) = runs.get_mut(id) else {
@@ -148,7 +151,9 @@ impl Conductor {
             // The store has lost what was seen here, or never had it.
             Some(_) | None if role == Role::Drives => {
                 let swapped = shared.swap(id, expect, &own, now).await;
-                swapped.map(|_| ()).map_err(refused::store)
+                swapped
+                    .map(|_| ())
+                    .map_err(|error| refused::store(error.to_string()))
             }
             Some(_) | None => Ok(()),
         }
