@@ -76,7 +76,9 @@ async fn what_an_upstream_got_ends_with_the_token_that_it_was_made_of() {
     assert_eq!(back.status, 400, "{}", back.text());
     assert_eq!(call(&stage.proxy, &other).await.status, 200);
     let key = header(&of("zoe"))["kid"].as_str().unwrap().to_owned();
-    let said = ["--key", &key, "--provider", "old", "--reason", "leaked"];
+    // Its name may begin with a dash.
+    let named = format!("--key={key}");
+    let said = [&*named, "--provider", "old", "--reason", "leaked"];
     let (done, words) = revoke(&stage.proxy, &said);
     assert!(done, "{words}");
     assert_eq!(call(&stage.proxy, &other).await.status, 401);
@@ -107,7 +109,9 @@ async fn a_result_that_is_revoked_itself_is_not_handed_on() {
         assert_eq!(call(proxy, token).await.status, 200);
     }
     let key = header(&next)["kid"].as_str().unwrap().to_owned();
-    let said = ["--key", &key, "--provider", "new", "--reason", "leaked"];
+    // Its name may begin with a dash.
+    let named = format!("--key={key}");
+    let said = [&*named, "--provider", "new", "--reason", "leaked"];
     let (done, words) = revoke(proxy, &said);
     assert!(done, "{words}");
     // The provider still signs with it.

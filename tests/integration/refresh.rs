@@ -580,12 +580,12 @@ async fn a_client_that_is_revoked_by_its_name_here_loses_what_applications_would
             hash(name)
         )
     };
-    let more = client("batch", "svc") + &client("one", "authferry") + &client("two", "authferry");
+    let more = client("batch", "svc") + &client("one", "shared") + &client("two", "shared");
     let yaml = two_providers(&old, &new, &upstream, 0) + &endpoint("10s") + &more + SOCKET;
     let proxy = Proxy::start(&yaml);
     proxy.settled().await;
     let own = async |name: &str, id: &str| {
-        let says = json!({ "client_id": id, "uid": format!("service-{name}"), "exp": crate::harness::now() + 200 });
+        let says = json!({ "sub": format!("service-{name}"), "client_id": id, "uid": format!("service-{name}"), "exp": crate::harness::now() + 200 });
         old.exchanges(says, json!({ "expires_in": 200 }));
         let pairs = [("grant_type", "client_credentials"), ("audience", "app")];
         let answer = post(&proxy, (name, name), TOKEN, &pairs).await;
@@ -594,8 +594,8 @@ async fn a_client_that_is_revoked_by_its_name_here_loses_what_applications_would
         assert_eq!(crate::revoke::call(&proxy, &token).await.status, 200);
         token
     };
-    let (batch, one) = (own("batch", "svc").await, own("one", "authferry").await);
-    let two = own("two", "authferry").await;
+    let (batch, one) = (own("batch", "svc").await, own("one", "shared").await);
+    let two = own("two", "shared").await;
     // Nobody noted this one: it is of a client that has the name alone.
     let direct = {
         let mut claims = old.claims("batch-service");

@@ -511,8 +511,12 @@ impl Idp {
                 None => return answer(400, &json!({})),
             }
         }
-        // `authferry:secret`, and `svc:secret` for a client with a registration of its own.
-        let known = ["Basic YXV0aGZlcnJ5OnNlY3JldA==", "Basic c3ZjOnNlY3JldA=="];
+        // `authferry:secret`, `svc:secret` for a client with a registration of its own, `shared:secret` for two with one.
+        let known = [
+            "Basic YXV0aGZlcnJ5OnNlY3JldA==",
+            "Basic c3ZjOnNlY3JldA==",
+            "Basic c2hhcmVkOnNlY3JldA==",
+        ];
         let knows_us = request
             .headers()
             .get("authorization")
