@@ -39,6 +39,10 @@ use crate::control::closing::row::Rows;
 
 /// How often it is looked whether there is something to be done: also what another instance has finished.
 const LOOK: Duration = Duration::from_secs(5);
+/// So often an order is tried while whoever works on the closing writes.
+const TRIES: usize = 16;
+/// It was tried that often.
+const BUSY: &str = "it is busy: try again";
 
 /// What closing asks of the program around it.
 pub(crate) trait Side: fmt::Debug + Send + Sync {
@@ -150,32 +154,43 @@ impl Closing {
     ///
     /// # Errors
     ///
-    /// See [`NotOrdered`]; nothing has begun then.
+    /// See [`NotOrdered`]; nothing has begun then, though the record that it was ordered may stand.
     pub(crate) async fn order(&self, order: Order) -> Result<Account, NotOrdered> {
-        let now = self.now();
-        let found = self.rows.read(&order.provider, now).await?;
-        let (mut account, version) = match found {
-            Some((account, _)) if account.phase == Phase::Closed => {
-                let what = format!("`{}` is closed already", order.provider);
-                return Err(NotOrdered::Refused(what));
+        let mut recorded = false;
+        // Whoever works on it writes after each session: a few tries meet a moment between two.
+        for _ in 0..TRIES {
+            let now = self.now();
+            let found = self.rows.read(&order.provider, now).await?;
+            let (mut account, version) = match found {
+                Some((account, _)) if account.phase == Phase::Closed => {
+                    let what = format!("`{}` is closed already", order.provider);
+                    return Err(NotOrdered::Refused(what));
+                }
+                Some((account, version)) => (account, Some(version)),
+                None => (Account::begun(now), None),
+            };
+            account.phase = Phase::Closing;
+            account.per_minute = order.per_minute;
+            account.told = order.told;
+            account.waits = None;
+            // One order is one record, however often the row had just gone on.
+            if !recorded {
+                let entry = Entry::new(Kind::LegacyClose, &order.actor)
+                    .with("provider", order.provider.as_str())
+                    .with("state", account.phase.as_str())
+                    .with("per_minute", order.per_minute)
+                    .with("provider_told", order.told)
+                    .with("why", order.reason.as_str());
+                self.record(entry).await.map_err(NotOrdered::Away)?;
+                recorded = true;
             }
-            Some((account, version)) => (account, Some(version)),
-            None => (Account::begun(now), None),
-        };
-        account.phase = Phase::Closing;
-        account.per_minute = order.per_minute;
-        account.told = order.told;
-        account.waits = None;
-        let entry = Entry::new(Kind::LegacyClose, &order.actor)
-            .with("provider", order.provider.as_str())
-            .with("state", account.phase.as_str())
-            .with("per_minute", order.per_minute)
-            .with("provider_told", order.told)
-            .with("why", order.reason.as_str());
-        self.record(entry).await.map_err(NotOrdered::Away)?;
-        self.keep(&order.provider, &account, version, now).await?;
-        self.wake.notify_one();
-        Ok(account)
+            let written = self.rows.write(&order.provider, &account, version, now);
+            if written.await? {
+                self.wake.notify_one();
+                return Ok(account);
+            }
+        }
+        Err(NotOrdered::Away(String::from(BUSY)))
     }
 
     /// Stops after the session that is under way. What has ended stays so.
@@ -189,8 +204,7 @@ impl Closing {
         actor: &str,
         reason: &str,
     ) -> Result<Account, NotOrdered> {
-        // Whoever works on it writes after each session: a few tries meet a moment between two.
-        for _ in 0..16 {
+        for _ in 0..TRIES {
             let now = self.now();
             let found = self.rows.read(provider, now).await?;
             let running = found.filter(|(account, _)| account.phase == Phase::Closing);
@@ -209,7 +223,7 @@ impl Closing {
                 return Ok(account);
             }
         }
-        Err(NotOrdered::Away(String::from("it is busy: try again")))
+        Err(NotOrdered::Away(String::from(BUSY)))
     }
 
     /// How far each has come.
@@ -257,21 +271,6 @@ impl Closing {
             }
             // Whichever comes first; that it was the clock is no matter.
             drop(tokio::time::timeout(LOOK, self.wake.notified()).await);
-        }
-    }
-
-    async fn keep(
-        &self,
-        provider: &ProviderId,
-        account: &Account,
-        version: Option<u64>,
-        now: UnixTime,
-    ) -> Result<(), NotOrdered> {
-        if self.rows.write(provider, account, version, now).await? {
-            Ok(())
-        } else {
-            let what = "it has just gone on: try again";
-            Err(NotOrdered::Away(String::from(what)))
         }
     }
 

@@ -323,6 +323,23 @@ async fn so_many_sessions_a_minute_end_and_those_of_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn orders_that_meet_are_each_recorded_once_and_none_is_lost() {
+    let world = World::new();
+    let running = world.start();
+    let now = world.clock.now();
+    running.sign_in("old", &["a"], now).await;
+    let (first, second) = tokio::join!(
+        running.closing.order(order(6)),
+        running.closing.order(order(12)),
+    );
+    let paces = [first.unwrap().per_minute, second.unwrap().per_minute];
+    assert_eq!(paces, [6, 12]);
+    assert!(paces.contains(&running.account().await.per_minute));
+    let begun = ("closing".to_owned(), None);
+    assert_eq!(world.recorded(), [begun.clone(), begun]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_under_an_older_key_are_counted_once_and_end() {
     let world = World::new();
     let running = world.start();
