@@ -156,7 +156,8 @@ impl Closing {
     ///
     /// See [`NotOrdered`]; nothing has begun then, though the record that it was ordered may stand.
     pub(crate) async fn order(&self, order: Order) -> Result<Account, NotOrdered> {
-        let mut recorded = false;
+        // Once it is recorded: whether it had been stopped by then.
+        let mut recorded = None;
         // Whoever works on it writes after each session: a few tries meet a moment between two.
         for _ in 0..TRIES {
             let now = self.now();
@@ -169,20 +170,29 @@ impl Closing {
                 Some((account, version)) => (account, Some(version)),
                 None => (Account::begun(now), None),
             };
+            let stopped = account.phase == Phase::Stopped;
             account.phase = Phase::Closing;
             account.per_minute = order.per_minute;
             account.told = order.told;
             account.waits = None;
-            // One order is one record, however often the row had just gone on.
-            if !recorded {
-                let entry = Entry::new(Kind::LegacyClose, &order.actor)
-                    .with("provider", order.provider.as_str())
-                    .with("state", account.phase.as_str())
-                    .with("per_minute", order.per_minute)
-                    .with("provider_told", order.told)
-                    .with("why", order.reason.as_str());
-                self.record(entry).await.map_err(NotOrdered::Away)?;
-                recorded = true;
+            match recorded {
+                // Whoever was told that it has stopped is not overruled by who did not know of that.
+                Some(false) if stopped => {
+                    let what = "it was stopped meanwhile: try again";
+                    return Err(NotOrdered::Away(String::from(what)));
+                }
+                // One order is one record, however often the row had just gone on.
+                Some(_) => {}
+                None => {
+                    let entry = Entry::new(Kind::LegacyClose, &order.actor)
+                        .with("provider", order.provider.as_str())
+                        .with("state", account.phase.as_str())
+                        .with("per_minute", order.per_minute)
+                        .with("provider_told", order.told)
+                        .with("why", order.reason.as_str());
+                    self.record(entry).await.map_err(NotOrdered::Away)?;
+                    recorded = Some(stopped);
+                }
             }
             let written = self.rows.write(&order.provider, &account, version, now);
             if written.await? {

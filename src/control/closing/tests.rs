@@ -340,6 +340,27 @@ async fn orders_that_meet_are_each_recorded_once_and_none_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_does_not_overrule_a_stop_that_it_did_not_know_of() {
+    let world = World::new();
+    let running = world.start();
+    let now = world.clock.now();
+    running.sign_in("old", &["a"], now).await;
+    running.closing.order(order(6)).await.unwrap();
+    let old = old();
+    let (faster, stopped) = tokio::join!(
+        running.closing.order(order(12)),
+        running.closing.stop(&old, "unix:0", "lunch"),
+    );
+    assert_eq!(stopped.unwrap().phase, Phase::Stopped);
+    let why = faster.unwrap_err().to_string();
+    assert!(why.contains("stopped meanwhile"), "{why}");
+    assert_eq!(running.account().await.phase, Phase::Stopped);
+    // Whoever knows of it has it go on.
+    running.closing.order(order(12)).await.unwrap();
+    assert_eq!(running.account().await.phase, Phase::Closing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_under_an_older_key_are_counted_once_and_end() {
     let world = World::new();
     let running = world.start();
