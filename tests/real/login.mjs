@@ -45,15 +45,15 @@ new WebSocketServer({ server: app }).on("connection", (socket, request) => {
 });
 await new Promise((up) => app.listen(0, "127.0.0.1", up));
 
-const oidc = (issuer, id) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, par: offered, backchannel_logout: { path: /.authferry/bcl/${id} }, claims: { subject: legacy_uid, name: preferred_username }, authoritative: { claims: [legacy_uid] } } }`;
+const oidc = (issuer, id, subject) => `{ oidc: { issuer: "${issuer}", client: { id: proxy, secret: { file: "${file("proxy.secret", secret("proxy-secret"))}" } }, owns: { access_token_markers: [{ claim: typ, equals: Bearer }] }, verify: { audiences: [proxy-exchange] }, par: offered, backchannel_logout: { path: /.authferry/bcl/${id} }, claims: { subject: ${subject}, name: preferred_username }, authoritative: { claims: [${subject}] } } }`;
 const config = file("authferry.yaml", `version: 1
 server:
   listen: 127.0.0.1:${PROXY_PORT}
   admin: { listen: 127.0.0.1:0, token: { file: "${file("token", "a-token-of-this-test-0123456789")}" } }
   state_dir: ${dir}/state
 providers:
-  legacy: ${oidc(`http://127.0.0.1:${OP_PORT ?? 1}`, "legacy")}
-  modern: ${oidc(`${keycloak}/realms/new`, "modern")}
+  legacy: ${oidc(`http://127.0.0.1:${OP_PORT ?? 1}`, "legacy", "sub")}
+  modern: ${oidc(`${keycloak}/realms/new`, "modern", "legacy_uid")}
 identity: { canonical: { template: "uid:{subject}" } }
 apps:
   crm: { hosts: [127.0.0.1], upstream: { url: "http://127.0.0.1:${app.address().port}" }, identity_headers: { X-Remote-User: "{subject}" }, routes: [{ path: /ticks, websocket: true }, { path: "/*" }] }
@@ -372,6 +372,90 @@ try {
     await accessible(page);
     assert.ok(await page.locator("code").innerText(), "a reference");
   });
+  await reload(usual);
+
+  await test("who was put out for their safety is told so, and comes back to the same address", async (page) => {
+    await signIn(page, "/inbox");
+    const { status, stderr } = spawnSync(program, ["revoke", "--provider", "modern", "--reason", "tried", "--confirm", "100", "--state-dir", `${dir}/state`], { encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    const answer = await page.goto(`${origin}/inbox?x=1`);
+    assert.equal(answer.status(), 403);
+    assert.equal(await page.locator("h1").innerText(), "You were signed out for security");
+    await accessible(page);
+    await page.click("main a");
+    await typeIn(page);
+    assert.equal(page.url(), `${origin}/inbox?x=1`);
+  });
+
+  /** The page of oidc-provider. */
+  const typeInThere = async (page, name = "bob") => {
+    await page.fill("input[name=username]", name);
+    await page.fill("input[type=password]", secret(`${name}-pw`));
+    await page.click("[type=submit]");
+  };
+  const begun = new Date(Date.now() - 60_000).toISOString();
+  await reload(rules("bucketing: { salt: x }, percent: 0", ""));
+  await test("who is left at the old side is told until when it does not count, and has not lost it", async (page) => {
+    await page.goto(`${origin}/inbox`);
+    await typeInThere(page);
+    await page.locator("#who").waitFor();
+    const before = fs.readFileSync(config, "utf8");
+    const stages = `rollouts: { default: { from: legacy, to: modern, apps: [crm], bucketing: { salt: x }, stages: [{ id: one, mode: canary, brownouts: [{ at: "${begun}", for: 1h }], warn: { notice: "https://intranet.corp.example/move" } }] } }`;
+    await reload(`${before.replace(/^rollout: .*$/m, stages)}change: { recall: 1 }\n`);
+    const answer = await page.goto(`${origin}/inbox`);
+    assert.equal(answer.status(), 503);
+    assert.match(answer.headers()["retry-after"], /^[1-9][0-9]*$/);
+    assert.equal(await page.getByText("What to do instead").getAttribute("href"), "https://intranet.corp.example/move");
+    await accessible(page);
+    await reload(before);
+    await page.goto(`${origin}/inbox`);
+    await page.locator("#who").waitFor();
+  });
+
+  // The new provider says nothing of who somebody is at the old one.
+  const unlinked = (links) => usual.replace("changed: true, ", "").replace('identity: { canonical: { template: "uid:{subject}" } }', `identity: { canonical: { template: "uid:{subject}" }, on_missing: deny, links: [${links}] }`)
+    .replace(/^(  modern: .*)claims: { subject: legacy_uid, (.*), authoritative: { claims: \[legacy_uid\] }/m, "$1claims: { $2");
+  const list = "subject,account\n1001,somebody-else\n";
+  await reload(unlinked(`{ file: { path: "${file("links.csv", list)}", columns: { modern: account }, sha256: ${crypto.createHash("sha256").update(list).digest("hex")} } }`));
+  await test("whose account belongs to nobody here is told so, on a page with a reference", async (page) => {
+    await page.goto(`${origin}/deep`);
+    const [answer] = await Promise.all([page.waitForResponse((answer) => answer.url().startsWith(`${origin}/.authferry/cb/`)), (async () => { await page.fill("#username", "bob"); await page.fill("#password", secret("bob-pw")); await page.click("#kc-login"); })()]);
+    assert.equal(answer.status(), 403);
+    assert.ok(await page.locator("code").innerText(), "a reference");
+    await accessible(page);
+  });
+  await reload(unlinked("{ prove_both: true }"));
+  /** As somebody at both providers, one after the other, up to the page that asks. */
+  const atBoth = async (page, name) => {
+    await page.goto(`${origin}/deep?a=b%20c`);
+    await page.fill("#username", name);
+    await page.fill("#password", secret(`${name}-pw`));
+    await page.click("#kc-login");
+    await page.locator("input[name=username]").waitFor();
+    await typeInThere(page, name);
+    await page.waitForURL(`${origin}/.authferry/cb/**`);
+    assert.equal(await page.locator("h1").innerText(), "Are both accounts yours?");
+  };
+  await test("who says that an account at each provider is theirs is one person from then on", async (page, context) => {
+    await atBoth(page, "bob");
+    await accessible(page);
+    await page.locator("main button").first().click();
+    await page.locator("#who").waitFor();
+    assert.equal(page.url(), `${origin}/deep?a=b%20c`);
+    const joined = await who(page);
+    // Nobody is asked twice.
+    await context.clearCookies();
+    await page.goto(`${origin}/deep`);
+    await typeIn(page);
+    assert.equal(await who(page), joined);
+  });
+  await test("who says that the other account is not theirs gets neither, without scripts", async (page) => {
+    await atBoth(page, "carol");
+    const [answer] = await Promise.all([page.waitForNavigation(), page.locator("main button").last().click()]);
+    assert.equal(answer.status(), 403);
+    assert.equal(await page.locator("h1").innerText(), "The accounts stay apart");
+    assert.ok(await page.locator("code").innerText(), "a reference");
+  }, { javaScriptEnabled: false });
   await reload(usual);
 
   await reload(usual.replace('path: "/*" }', 'path: "/*", preserve_post: 16KiB }'));
