@@ -201,6 +201,7 @@ mod tests {
     use crate::clock::UnixTime;
     use crate::rollout::Burning;
     use crate::rollout::LimitReading;
+    use crate::rollout::NoData;
     use crate::rollout::OnTrip;
     use crate::rollout::PerArm;
     use crate::rollout::SplitReading;
@@ -217,6 +218,7 @@ mod tests {
             trip_at: 6.0,
             verdict: Verdict::Tripped,
             on_trip: OnTrip::Rollback,
+            no_data: NoData::Hold,
         };
         Findings {
             guards: vec![guard("login", 100), guard("login-slow", 200)],

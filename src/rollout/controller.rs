@@ -11,7 +11,6 @@ use crate::rollout::course::PromoteWhen;
 use crate::rollout::course::RollbackTo;
 use crate::rollout::guard::Findings;
 use crate::rollout::guard::Looked;
-use crate::rollout::guard::NoData;
 use crate::rollout::guard::OnTrip;
 use crate::rollout::guard::Verdict;
 use crate::rollout::kill::KillPosition;
@@ -342,14 +341,9 @@ fn forward(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     let missing = missing(progress, view);
     let step = course.step(place)?;
     let baked = step.bake <= progress.baked_at(view.now);
-    let rails = course.guardrails(place);
-    let empty = baked && course.is_randomised(place) && !view.findings.has_data();
-    // Whom nobody answers knows nothing, whatever the arms look like.
-    let mute = view.findings.limits.iter();
-    let mute = mute.filter(|limit| !limit.of_opinions && limit.verdict == Verdict::NoData);
-    let empty = empty || baked && 0 < mute.count();
-    if empty && rails.is_some_and(|rails| rails.no_data == NoData::Hold) {
-        let why = String::from("no data");
+    let silent = gates::silent(place, view);
+    if baked && !silent.is_empty() {
+        let why = format!("no data: guard {}", silent.join(", "));
         let next = progress.moved(view.now, State::Held, &why);
         return Some(Transition::stay(next, Trigger::Guard, why));
     }

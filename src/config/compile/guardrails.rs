@@ -80,6 +80,10 @@ fn rails(context: &mut Context<'_>, name: &str, raw: &RawGuardrails) -> Guardrai
     rails.retry = raw.retry.or(Span(rails.retry)).0.min(rails.window);
     rails.evaluate_every = raw.evaluate_every.or(Span(rails.evaluate_every)).0;
     rails.alpha_budget = share(context, &raw.alpha_budget, rails.alpha_budget);
+    rails.no_data = no_data(raw.no_data.or(NoDataWord::Hold));
+    for guard in &mut rails.guards {
+        guard.no_data = rails.no_data;
+    }
     if let Some(list) = raw.guards.get() {
         rails.guards.clear();
         for raw in &list.items {
@@ -96,7 +100,7 @@ fn rails(context: &mut Context<'_>, name: &str, raw: &RawGuardrails) -> Guardrai
             match (raw.divergences.get(), raw.promql.get()) {
                 (Some(list), _) => rails.limits.extend(limit(context, raw, list)),
                 (None, Some(at)) => rails.limits.extend(query(context, raw, at)),
-                (None, None) => rails.guards.extend(guard(context, raw)),
+                (None, None) => rails.guards.extend(guard(context, raw, rails.no_data)),
             }
         }
     }
@@ -111,10 +115,6 @@ fn rails(context: &mut Context<'_>, name: &str, raw: &RawGuardrails) -> Guardrai
         rule.alpha = share(context, &raw.alpha, rule.alpha);
         rule.on_trip = on_trip(raw.on_trip.or(OnTripWord::Hold));
     }
-    rails.no_data = match raw.no_data.or(NoDataWord::Hold) {
-        NoDataWord::Hold => NoData::Hold,
-        NoDataWord::Wait => NoData::Wait,
-    };
     if let Some(raw) = raw.after_rollback.get() {
         let ResumeWord::Manual = raw.resume.or(ResumeWord::Manual);
         let after = &mut rails.after_rollback;
@@ -179,6 +179,7 @@ fn alone(context: &mut Context<'_>, raw: &RawGuard, other: Option<Mark>) {
         raw.max_ratio.mark(),
         raw.min_effect.mark(),
         raw.min_bad_units.mark(),
+        raw.no_data.mark(),
         other,
     ];
     for mark in beside.into_iter().flatten() {
@@ -250,7 +251,7 @@ pub(super) fn class(context: &mut Context<'_>, at: &At<String>) -> Option<Class>
     found
 }
 
-fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
+fn guard(context: &mut Context<'_>, raw: &RawGuard, shared: NoData) -> Option<Guard> {
     let id = raw.id.required(raw.mark, "id", &mut context.report)?;
     context.name("a guard", id);
     if let Some(mark) = raw.max.mark() {
@@ -318,7 +319,16 @@ fn guard(context: &mut Context<'_>, raw: &RawGuard) -> Option<Guard> {
         min_effect: share_or_none(context, &raw.min_effect, 0.005),
         min_bad_units: count(context, &raw.min_bad_units, 5, 1),
         on_trip: on_trip(raw.on_trip.or(OnTripWord::Rollback)),
+        no_data: raw.no_data.get().map_or(shared, |at| no_data(at.value)),
     })
+}
+
+const fn no_data(word: NoDataWord) -> NoData {
+    match word {
+        NoDataWord::Hold => NoData::Hold,
+        NoDataWord::Wait => NoData::Wait,
+        NoDataWord::Proceed => NoData::Proceed,
+    }
 }
 
 fn outcome(word: &str) -> Option<BadOutcome> {

@@ -30,7 +30,7 @@ mappings! {
         breaker: RawGuardBreaker,
         /// Whether people arrive in the configured split.
         srm: RawSplit,
-        /// What a step means that nobody came to. Default `hold`.
+        /// What it means that a step by percent has baked while one of its guards has seen nobody at one of the sides, which is `no_data`: every guard has to say `ok` before the step is left. A guard may say it for itself. A `promql` without an answer keeps the step in any case. Default `hold`.
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
@@ -62,6 +62,8 @@ mappings! {
         min_bad_units: At<Whole>,
         /// What follows. Default `rollback`.
         on_trip: At<OnTripWord>,
+        /// With `bad`: what it means that it has seen nobody at one of the sides, as `no_data` beside the guards. `proceed` is for what does not happen at these applications: logins, where clients come with tokens alone; the guard is not asked for people of `min_units` then. Default: that of the guardrails.
+        no_data: At<NoDataWord>,
         /// Instead of `bad`: classes of differences that `shadow` finds, as in the label `class` of `authferry_shadow_divergences_total`. People are counted, since the step began, by all instances; what one side says differently each time it is asked counts only where it is critical.
         divergences: List<At<String>>,
         /// With `divergences`: so many people may differ. Default `0`. With `promql`: more than this trips it; required.
@@ -128,12 +130,14 @@ words! {
         "rollback_revoke" => RollbackRevoke,
     }
 
-    /// What a step without people means.
+    /// What a guard without people means.
     NoDataWord {
         /// The rollout is held.
         "hold" => Hold,
-        /// It waits for people.
+        /// The step waits for people.
         "wait" => Wait,
+        /// The step is left without what it would have said.
+        "proceed" => Proceed,
     }
 
     /// Who resumes after a rollback.

@@ -4,9 +4,12 @@ use crate::rollout::controller::Progress;
 use crate::rollout::controller::State;
 use crate::rollout::controller::View;
 use crate::rollout::course::Control;
+use crate::rollout::course::Place;
 use crate::rollout::course::Require;
 use crate::rollout::drills::Exercise;
+use crate::rollout::guard::GuardReading;
 use crate::rollout::guard::Looked;
+use crate::rollout::guard::NoData;
 use crate::rollout::guard::Verdict;
 use crate::rollout::guard::bad_rate_upper_bound;
 use crate::rollout::obstacle::Gap;
@@ -24,6 +27,26 @@ impl Progress {
         }
         gaps
     }
+}
+
+/// The guards for want of whose data a step is held that has baked.
+pub(super) fn silent<'a>(place: Place, view: &View<'a>) -> Vec<&'a str> {
+    let findings = view.findings;
+    let mut silent: Vec<&str> = Vec::new();
+    // Where people were chosen by name there may be nobody to compare them with.
+    if view.course.is_randomised(place) {
+        let holds = |guard: &&GuardReading| guard.no_data == NoData::Hold;
+        let guards = findings.without_data().filter(holds);
+        silent.extend(guards.map(|guard| &*guard.id));
+    }
+    // Whom nobody answers knows nothing, whatever the arms look like.
+    let rails = view.course.guardrails(place);
+    if rails.is_some_and(|rails| rails.no_data == NoData::Hold) {
+        let mute = findings.limits.iter();
+        let mute = mute.filter(|limit| !limit.of_opinions && limit.verdict == Verdict::NoData);
+        silent.extend(mute.map(|limit| &*limit.id));
+    }
+    silent
 }
 
 /// What is missing before the step may be left; nothing: it may.
@@ -51,6 +74,16 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<Gap> {
     };
     if people < needed {
         missing.push(Obstacle::People.because(format!("{people} of {needed} people")));
+    }
+    if course.is_randomised(place) {
+        for guard in view.findings.without_data() {
+            let (to, from) = (guard.units.to, guard.units.from);
+            let why = format!(
+                "guard {}: no data ({to} people at `{}`, {from} at `{}`)",
+                guard.id, course.to, course.from
+            );
+            missing.push(Obstacle::NoData.because(why));
+        }
     }
     for guard in &view.findings.guards {
         if guard.verdict == Verdict::Tripped {

@@ -6,6 +6,7 @@ use super::*;
 use crate::rollout::course::StillSeen;
 use crate::rollout::guard::GuardReading;
 use crate::rollout::guard::LimitReading;
+use crate::rollout::guard::NoData;
 use crate::rollout::guard::PerArm;
 use crate::rollout::obstacle::Obstacle;
 use crate::rollout::testing::course;
@@ -30,6 +31,7 @@ fn reading(people: u64, bad: u64, verdict: Verdict, on_trip: OnTrip) -> GuardRea
         trip_at: 5.7,
         verdict,
         on_trip,
+        no_data: NoData::Hold,
     }
 }
 
@@ -490,8 +492,62 @@ fn a_step_that_nobody_came_to_is_held() {
     walk.wait(23);
     assert!(walk.tick().is_none());
     walk.wait(1);
-    assert_eq!(walk.tick().unwrap().why, "no data");
+    assert_eq!(walk.tick().unwrap().why, "no data: guard login");
     assert_eq!(walk.progress.state, State::Held);
+}
+
+/// Sessions of people who signed in long ago say nothing about logins.
+#[test]
+fn one_guard_that_saw_nobody_keeps_a_step_whatever_the_others_say() {
+    let seen = |step: &str, no_data: NoData| {
+        let mut walk = Walk::at(step);
+        let login = GuardReading {
+            no_data,
+            ..reading(0, 0, Verdict::NoData, OnTrip::Rollback)
+        };
+        let session = GuardReading {
+            id: "session".into(),
+            ..reading(1_000, 0, Verdict::Ok, OnTrip::Rollback)
+        };
+        walk.findings.guards = vec![login, session];
+        walk
+    };
+    let missing = |walk: &Walk| -> Vec<String> {
+        let gaps = missing(&walk.progress, &walk.view());
+        gaps.iter().map(ToString::to_string).collect()
+    };
+    let nobody = "guard login: no data (0 people at `modern`, 1000 at `legacy`)";
+    let mut walk = seen("ramp/1", NoData::Hold);
+    assert!(walk.tick().is_none(), "it bakes on");
+    walk.wait(24);
+    // A thousand sessions are nobody who was seen to sign in.
+    assert_eq!(missing(&walk), ["0 of 50 people", nobody]);
+    let refused = walk.order(&Command::Promote).unwrap_err();
+    assert!(refused.contains("guard login: no data"), "{refused}");
+    assert_eq!(walk.tick().unwrap().why, "no data: guard login");
+    assert_eq!(walk.stands(), stands("ramp/1", State::Held));
+    // Who waits instead goes on as soon as enough were seen.
+    let mut walk = seen("ramp/1", NoData::Wait);
+    walk.wait(24);
+    assert!(walk.tick().is_none());
+    assert_eq!(walk.progress.state, State::Baking);
+    for (people, kept) in [(49, true), (50, false)] {
+        walk.findings.guards[0].units.to = people;
+        walk.findings.guards[0].verdict = Verdict::Ok;
+        assert_eq!(walk.tick().is_none(), kept, "{people}");
+    }
+    assert_eq!(walk.stands(), stands("ramp/25", State::Baking));
+    // Where nobody signs in, the others are enough; with nobody at all they are not.
+    let mut walk = seen("ramp/1", NoData::Proceed);
+    walk.wait(24);
+    assert_eq!(missing(&walk), Vec::<String>::new());
+    walk.findings.guards[1].units.to = 49;
+    assert_eq!(missing(&walk), ["49 of 50 people"]);
+    // People who were chosen by name are compared with nobody.
+    let mut walk = seen("staff", NoData::Hold);
+    walk.drills.push("modern-outage".into());
+    walk.wait(24);
+    assert_eq!(missing(&walk), ["0 of 30 people"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::rollout::guard::breaker::Burning;
 use crate::rollout::guard::limit::LimitReading;
 use crate::rollout::guard::settings::Guard;
 use crate::rollout::guard::settings::Guardrails;
+use crate::rollout::guard::settings::NoData;
 use crate::rollout::guard::settings::OnTrip;
 use crate::rollout::guard::tally::PerArm;
 use crate::rollout::guard::tally::Tally;
@@ -57,6 +58,8 @@ pub struct GuardReading {
     pub verdict: Verdict,
     /// What follows.
     pub on_trip: OnTrip,
+    /// What follows where there is no data.
+    pub no_data: NoData,
 }
 
 /// The split, as it stands.
@@ -125,10 +128,18 @@ impl Findings {
             .collect()
     }
 
-    /// The most people that any guard has seen at `to`.
+    /// So many people at `to` has every guard judged without which the step is not left; where there is none of these, any.
     pub fn people_at_to(&self) -> u64 {
-        let at_to = self.guards.iter().map(|guard| guard.units.to);
-        at_to.max().unwrap_or(0)
+        let waited_for = self.guards.iter().filter(|g| g.no_data != NoData::Proceed);
+        let least = waited_for.map(|guard| guard.units.to).min();
+        let most = self.guards.iter().map(|guard| guard.units.to).max();
+        least.or(most).unwrap_or(0)
+    }
+
+    /// The guards that have seen nobody at one of the sides, and matter.
+    pub fn without_data(&self) -> impl Iterator<Item = &GuardReading> {
+        let guards = self.guards.iter();
+        guards.filter(|g| g.verdict == Verdict::NoData && g.no_data != NoData::Proceed)
     }
 
     /// The worst bad rate that is still possible at `to`, over the guards of logins and sessions.
@@ -138,15 +149,6 @@ impl Findings {
             .iter()
             .map(|guard| bad_rate_upper_bound(guard.units.to, guard.bad.to));
         bounds.fold(0.0, f64::max)
-    }
-
-    /// Whether there was anybody to judge by, at both sides.
-    pub fn has_data(&self) -> bool {
-        self.guards.is_empty()
-            || self
-                .guards
-                .iter()
-                .any(|guard| guard.verdict != Verdict::NoData)
     }
 }
 
@@ -238,6 +240,7 @@ fn read_guard(
             _ => Verdict::Ok,
         },
         on_trip: guard.on_trip,
+        no_data: guard.no_data,
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Guard {
     pub min_bad_units: u32,
     /// What follows.
     pub on_trip: OnTrip,
+    /// What it means that it has seen nobody at one of the sides.
+    pub no_data: NoData,
 }
 
 /// The plain breaker.
@@ -93,13 +95,15 @@ pub struct SplitRule {
     pub on_trip: OnTrip,
 }
 
-/// What a step without people means.
+/// What it means that a guard has seen nobody at one of the sides when the step has baked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoData {
     /// The rollout is held.
     Hold,
-    /// It bakes on, and does not advance before its `min_units`.
+    /// It bakes on until somebody comes.
     Wait,
+    /// The step is left without it.
+    Proceed,
 }
 
 /// What follows a rollback that happened by itself.
@@ -141,7 +145,7 @@ pub struct Guardrails {
     pub breaker: Option<BreakerRule>,
     /// The check of the split.
     pub split: Option<SplitRule>,
-    /// What a step without people means.
+    /// What it means that nobody answers the query of a limit; guards say it themselves.
     pub no_data: NoData,
     /// What follows a rollback.
     pub after_rollback: AfterRollback,
@@ -170,6 +174,7 @@ impl Default for Guardrails {
             min_effect,
             min_bad_units,
             on_trip,
+            no_data: NoData::Hold,
         };
         Self {
             id: "default".into(),
