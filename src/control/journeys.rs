@@ -24,14 +24,16 @@ use tracing::warn;
 
 use crate::clock::UnixTime;
 use crate::control::journeys::book::Book;
-use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
 use crate::control::journeys::ways::Step;
 use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
+use crate::rollout::Bound;
 use crate::rollout::BucketKey;
+use crate::rollout::First;
+use crate::rollout::FirstLogins;
 use crate::rollout::Guardrails;
 use crate::rollout::Mode;
 use crate::rollout::Observed;
@@ -67,9 +69,16 @@ pub(crate) struct Traveller<'a> {
 }
 
 impl Traveller<'_> {
-    /// Only while both sides take logins there is another place to start at.
-    const fn is_bounded(&self) -> bool {
-        matches!((self.arm, self.plan.stage.mode), (Arm::To, Mode::Canary))
+    /// What bounds the ways to the new provider: while both sides take logins there is another place to start at. Where the old
+    /// side takes those of a fallback alone, it is there only until the new one has proved itself.
+    const fn bound(&self, limits: FirstLogins) -> Option<Bound> {
+        let throughout = match (self.arm, self.plan.stage.mode) {
+            (Arm::To, Mode::Canary) => true,
+            (Arm::To, Mode::ModernPrimary) if !self.silent => false,
+            (Arm::To, Mode::LegacyOnly | Mode::Shadow | Mode::ModernPrimary | Mode::ModernOnly)
+            | (Arm::From, _) => return None,
+        };
+        Some(Bound { limits, throughout })
     }
 
     /// By what the bound of an application knows this kind of way.
@@ -119,9 +128,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// What the names end in by which the ways of browsers that are sent round are counted. No other name has a zero byte.
 const ROUND: &str = "\0silent";
 
-/// So many in a row that did not succeed are no chance, at whatever share.
-const ROW: u32 = 10;
-
 impl Journeys {
     /// None yet.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
@@ -157,9 +163,6 @@ impl Journeys {
     /// Whether one more login may start at the new provider, as it looks now: its place is taken by [`Self::started`] alone, once
     /// its provider has been asked. Whoever is under way there already may try again.
     pub(crate) async fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
-        if !traveller.is_bounded() {
-            return true;
-        }
         let (device, way) = (device(traveller, key), traveller.way());
         let (rules, own, under_way) = {
             let mut books = self.books();
@@ -172,13 +175,15 @@ impl Journeys {
             let under_way = open.is_some_and(|open| open.arm == Arm::To);
             (book.rules.clone(), first, under_way)
         };
-        let limits = rules.rails.first_logins;
+        let Some(bound) = traveller.bound(rules.rails.first_logins) else {
+            return true;
+        };
         let Some(ways) = self.ways(&rules) else {
-            return under_way || own.may_start(limits);
+            return under_way || own.may_start(bound);
         };
         let step = rules.at(traveller.now);
         match ways.first(&step, &way).await {
-            Ok(first) if first.may_start(limits) => true,
+            Ok(first) if first.may_start(bound) => true,
             Ok(_) => {
                 let there = ways.of(&step, device).await;
                 there.map_or(under_way, |there| {
@@ -186,7 +191,7 @@ impl Journeys {
                 })
             }
             // What the others have seen is not known: then each counts for itself.
-            Err(_) => under_way || own.may_start(limits),
+            Err(_) => under_way || own.may_start(bound),
         }
     }
 
@@ -231,9 +236,8 @@ impl Journeys {
             Some(ways) => ways.all(&rules.at(now)).await.unwrap_or(own),
             None => own,
         };
-        let least = rules.rails.first_logins.until_succeeded.max(1);
-        all.iter()
-            .any(|seen| ROW <= seen.row || (seen.succeeded == 0 && least <= seen.bad))
+        let limits = rules.rails.first_logins;
+        all.iter().any(|seen| seen.fires(limits))
     }
 
     /// What has happened since it was asked last.

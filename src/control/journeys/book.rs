@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -12,14 +11,12 @@ use crate::control::journeys::Rules;
 use crate::control::journeys::departure::Mark;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
-use crate::rollout::FirstLogins;
+use crate::rollout::First;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Journey;
 
-/// How long after its time a journey counts as under way that nobody has ended.
-const UNTOLD: Duration = Duration::from_mins(2);
 /// Outcomes that wait for the next look at them.
 const MAX_OUTCOMES: usize = 50_000;
 
@@ -53,69 +50,6 @@ pub(super) struct Open {
     /// Nor has it a place there.
     #[serde(skip)]
     pub(super) placeless: bool,
-}
-
-/// What an application has seen at the new provider in this step.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub(super) struct First {
-    pub(super) unfinished: u32,
-    pub(super) succeeded: u32,
-    /// Ended otherwise.
-    pub(super) bad: u32,
-    /// Of these, since the last that succeeded.
-    pub(super) row: u32,
-    /// Begun since the last that succeeded.
-    pub(super) since: u32,
-    /// When the last of those under way should have come back.
-    pub(super) due: UnixTime,
-}
-
-impl First {
-    /// Whether one more may begin. Whoever did not come back keeps the place: nobody else is sent the same way.
-    pub(super) const fn may_start(self, limits: FirstLogins) -> bool {
-        if self.succeeded < limits.until_succeeded {
-            return self.unfinished + self.bad < limits.unfinished;
-        }
-        // What has worked may break in the middle of a step. Where nobody is under way any more, somebody has to find out
-        // whether it works again: ten in a row have gone back before that.
-        self.since < limits.unfinished || self.unfinished == 0
-    }
-
-    /// The same at `now`. Whoever was to tell that somebody did not come back may be gone: a while after the time of the last
-    /// nobody is under way, and somebody may find out again.
-    pub(super) fn at(mut self, now: UnixTime) -> Self {
-        if self.due + UNTOLD <= now {
-            self.unfinished = 0;
-        }
-        self
-    }
-
-    /// One more is under way.
-    pub(super) fn sets_out(&mut self, due: UnixTime) {
-        self.unfinished += 1;
-        self.since += 1;
-        self.due = self.due.max(due);
-    }
-
-    /// One was sent to the other side meanwhile.
-    pub(super) const fn turns_back(&mut self) {
-        self.unfinished = self.unfinished.saturating_sub(1);
-        self.since = self.since.saturating_sub(1);
-    }
-
-    /// One is signed in.
-    pub(super) const fn comes_back(&mut self) {
-        self.unfinished = self.unfinished.saturating_sub(1);
-        self.succeeded += 1;
-        (self.row, self.since) = (0, 0);
-    }
-
-    /// One did not come back.
-    pub(super) const fn is_lost(&mut self) {
-        self.unfinished = self.unfinished.saturating_sub(1);
-        self.bad += 1;
-        self.row += 1;
-    }
 }
 
 /// The name of an application, as a row holds it.

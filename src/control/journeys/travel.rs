@@ -6,7 +6,6 @@ use crate::control::journeys::Journeys;
 use crate::control::journeys::MAX_OPEN;
 use crate::control::journeys::Rules;
 use crate::control::journeys::Traveller;
-use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
 use crate::control::journeys::departure::Departure;
 use crate::control::journeys::departure::Mark;
@@ -15,8 +14,9 @@ use crate::control::journeys::ways::Step;
 use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
+use crate::rollout::Bound;
 use crate::rollout::BucketKey;
-use crate::rollout::FirstLogins;
+use crate::rollout::First;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::rollout::UnitKind;
@@ -45,8 +45,9 @@ impl Journeys {
             return Some(departure);
         };
         let step = rules.at(traveller.now);
-        let bounded = bounded && traveller.is_bounded();
-        let mut limits = bounded.then_some(rules.rails.first_logins);
+        let mut limits = traveller.bound(rules.rails.first_logins);
+        limits = limits.filter(|_| bounded);
+        let bounded = limits.is_some();
         // What has ended elsewhere is under way no more.
         let (before, shared) = self.standing(&step, &rules, device, own).await;
         let goes_there = |open: &Open| open.arm == traveller.arm;
@@ -192,7 +193,7 @@ impl Journeys {
         &self,
         traveller: &Traveller<'_>,
         device: u64,
-        (open, limits): (&Open, Option<FirstLogins>),
+        (open, limits): (&Open, Option<Bound>),
         turns_back: bool,
     ) -> bool {
         let mut books = self.books();

@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::UnixTime;
 use crate::control::journeys::ROUND;
-use crate::control::journeys::book::First;
 use crate::control::journeys::book::Open;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::rollout::AppId;
-use crate::rollout::FirstLogins;
+use crate::rollout::Bound;
+use crate::rollout::First;
 use crate::rollout::RolloutId;
 use crate::store::Expect;
 use crate::store::Key;
@@ -168,10 +168,10 @@ impl Ways {
         &self,
         step: &Step<'_>,
         app: &AppId,
-        (limits, due): (FirstLogins, UnixTime),
+        (bound, due): (Bound, UnixTime),
     ) -> Result<bool, StoreError> {
         let sets_out = |first: &mut First| {
-            let room = first.may_start(limits);
+            let room = first.may_start(bound);
             if room {
                 first.sets_out(due);
             }

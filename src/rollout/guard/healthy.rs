@@ -1,4 +1,5 @@
-//! A healthy rollout of 24 hours through everything that may send it back: both guards, the breaker, the split.
+//! A healthy rollout of 24 hours through everything that may send it back: both guards, the breaker, the split, and what each of
+//! three applications of different size has seen of its first; who finds no room there begins at the old side.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,11 +30,34 @@ struct Day {
     logins: u32,
 }
 
+/// Which share of all sign-ins is one of each application.
+const SIZES: [f64; 3] = [0.7, 0.25, 0.05];
+
 #[derive(Clone, Copy)]
 struct Event {
     unit: u64,
+    app: usize,
     arm: Arm,
+    /// Where the percent has them, which is not where they are if there was no room.
+    placed: Arm,
     observed: Observed,
+}
+
+/// What becomes of the bound of an application.
+fn fares(first: &mut First, rails: &Guardrails, event: &Event, now: UnixTime) {
+    match (event.arm, event.observed) {
+        (Arm::To, Observed::Begun) => first.sets_out(now + rails.window),
+        (Arm::To, Observed::LoggedIn { .. }) => first.comes_back(),
+        (Arm::To, Observed::Failed | Observed::Abandoned) => first.is_lost(),
+        (
+            Arm::To,
+            Observed::Stumbled
+            | Observed::SessionHonoured
+            | Observed::SessionRejected
+            | Observed::SessionError,
+        )
+        | (Arm::From, _) => {}
+    }
 }
 
 /// What sent it back, and how many people were bad at `to` until then.
@@ -50,6 +74,11 @@ struct Tripped {
 fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
     let rails = Guardrails::default();
     let mut tally = Tally::new(&rails);
+    let mut first = [First::default(); SIZES.len()];
+    let bound = Bound {
+        limits: rails.first_logins,
+        throughout: true,
+    };
     let mut later: VecDeque<Vec<Event>> = (0..=WINDOW).map(|_| Vec::new()).collect();
     let (mut unit, mut people) = (0, 0);
     for tick in 1..=ticks {
@@ -59,17 +88,28 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
         let mut now_seen = Vec::new();
         for _ in 0..dice.binomial(day.logins, 5.0 / 60.0) {
             unit += 1;
-            let (arm, rate) = if dice.unit() < day.share {
-                people += 1;
-                (Arm::To, day.to)
+            let lot = dice.unit();
+            let app = usize::from(SIZES[0] <= lot) + usize::from(SIZES[0] + SIZES[1] <= lot);
+            let placed = if dice.unit() < day.share {
+                Arm::To
             } else {
-                (Arm::From, day.from)
+                Arm::From
+            };
+            let (arm, rate) = match placed {
+                Arm::To if first[app].may_start(bound) => {
+                    people += 1;
+                    (Arm::To, day.to)
+                }
+                Arm::To | Arm::From => (Arm::From, day.from),
             };
             let seen = |observed| Event {
                 unit,
+                app,
                 arm,
+                placed,
                 observed,
             };
+            fares(&mut first[app], &rails, &seen(Observed::Begun), now);
             now_seen.push(seen(Observed::Begun));
             let fate = dice.unit();
             if fate < rate / 2.0 {
@@ -92,21 +132,36 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
         if due.is_empty() && now_seen.is_empty() {
             continue;
         }
-        for Event {
-            unit,
-            arm,
-            observed,
-        } in due.into_iter().chain(now_seen)
-        {
+        for event in due.into_iter().chain(now_seen) {
+            let Event {
+                unit,
+                app,
+                arm,
+                placed,
+                observed,
+            } = event;
+            if !matches!(observed, Observed::Begun) {
+                fares(&mut first[app], &rails, &event, now);
+            }
+            let of_a_session =
+                matches!(observed, Observed::SessionHonoured | Observed::SessionError);
             let outcome = Outcome {
                 unit,
                 device: None,
                 arm,
                 observed,
-                placed: Some(arm),
+                placed: Some(if of_a_session { arm } else { placed }),
                 at: now,
             };
             tally.add(&rails, true, &outcome);
+        }
+        if first.iter().any(|seen| seen.fires(rails.first_logins)) {
+            return Some(Tripped {
+                by: "first".into(),
+                on_trip: OnTrip::Rollback,
+                tick,
+                people,
+            });
         }
         if tick % 6 == 0 {
             tally.close(&rails, day.share, now);

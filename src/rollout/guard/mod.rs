@@ -7,6 +7,7 @@
 mod bound;
 mod breaker;
 mod evidence;
+mod first;
 #[cfg(test)]
 mod healthy;
 mod judge;
@@ -20,6 +21,8 @@ mod tally;
 pub use bound::bad_rate_upper_bound;
 pub use bound::shown_by;
 pub use breaker::Burning;
+pub use first::Bound;
+pub use first::First;
 pub use judge::Findings;
 pub use judge::GuardReading;
 pub use judge::SplitReading;

@@ -123,3 +123,67 @@ async fn the_switch_sends_everybody_to_the_new_side() {
     let seen = all_at_once(&world, 40, KillPosition::Modern).await;
     assert_eq!(sent_to(&seen, "new"), 40);
 }
+
+/// The old side takes nothing but fallbacks any more: so begins whoever finds no room, and no session of theirs lasts.
+#[tokio::test]
+async fn in_modern_primary_whoever_is_late_begins_at_the_old_side_as_a_fallback() {
+    let mut world = both();
+    world.plan.as_mut().unwrap().stage.mode = Mode::ModernPrimary;
+    begins(&world);
+    let mut first: Vec<(Browser, String)> = Vec::new();
+    for _ in 0..10 {
+        let mut browser = Browser::default();
+        let start = open(&world, &mut browser, "/a").await;
+        assert!(
+            start.location.starts_with("https://new.idp.test/"),
+            "{start:?}"
+        );
+        first.push((browser, signed_in(&start.location, "alice")));
+    }
+    let seen = all_at_once(&world, 30, KillPosition::Off).await;
+    assert_eq!(sent_to(&seen, "old"), 30);
+    let text = world.metrics.render().unwrap();
+    for (arm, rule, count) in [("modern", "mode", 10), ("legacy", "first_logins", 30)] {
+        let series = format!(
+            "authferry_assignments_total{{rollout=\"crm-2026\",arm=\"{arm}\",rule=\"{rule}\"}} {count}\n"
+        );
+        assert!(text.contains(&series), "{series} {text}");
+    }
+    let mut late = Browser::default();
+    let start = Visit::to("/a").at(40).with(&world, &mut late).await;
+    assert!(
+        start.location.starts_with("https://old.idp.test/"),
+        "{start:?}"
+    );
+    let callback = signed_in(&start.location, "alice");
+    let seen = Visit::to(&callback).at(41).with(&world, &mut late).await;
+    assert_eq!(seen.location, "/a");
+    let seen = Visit::to("/a").at(42).with(&world, &mut late).await;
+    let admitted = seen.admitted.unwrap();
+    assert_eq!(
+        (admitted.arm(), admitted.rule()),
+        (Some(Arm::From), "fallback")
+    );
+    assert_eq!(admitted.expires(), at(41 + 3_600));
+    for (browser, callback) in first.iter_mut().take(5) {
+        let seen = Visit::to(callback).at(43).with(&world, browser).await;
+        assert_eq!(seen.location, "/a");
+    }
+    let seen = all_at_once(&world, 30, KillPosition::Off).await;
+    assert_eq!(sent_to(&seen, "new"), 30, "it has proved itself");
+}
+
+/// Where the file, the switch or the mode closes the old side, everybody is sent to the new one: a page that lets wait would keep
+/// all out for as long as ten strangers who leave.
+#[tokio::test]
+async fn where_the_old_side_takes_nobody_there_is_no_bound() {
+    for mode in [Mode::ModernPrimary, Mode::ModernOnly] {
+        let mut world = both();
+        let plan = world.plan.as_mut().unwrap();
+        plan.stage.mode = mode;
+        plan.stage.accept = vec![old_logins(Duration::ZERO)];
+        begins(&world);
+        let seen = all_at_once(&world, 40, KillPosition::Off).await;
+        assert_eq!(sent_to(&seen, "new"), 40, "{mode:?}");
+    }
+}
