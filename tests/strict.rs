@@ -138,7 +138,7 @@ const BREAKS: &[(&str, &str, &str)] = &[
     (
         "AFS031",
         "apps:\n",
-        "  old: { oidc: { issuer: \"https://old.corp.example\", verify: { audiences: [crm] } } }\nrollout: { from: old, to: new, apps: [hr], bucketing: { salt: s }, percent: 10 }\napps:\n  hr: { hosts: [hr.corp.example], upstream: { url: \"http://127.0.0.1:8082\" }, routes: [{ path: /*, credentials: [bearer], on_unauthenticated: unauthorized }] }\n",
+        "  old: { oidc: { issuer: \"https://old.corp.example\", verify: { audiences: [crm] } } }\nrollout: { from: old, to: new, apps: [hr], bucketing: { salt: s }, percent: 10, guardrails: none }\napps:\n  hr: { hosts: [hr.corp.example], upstream: { url: \"http://127.0.0.1:8082\" }, routes: [{ path: /*, credentials: [bearer], on_unauthenticated: unauthorized }] }\n",
     ),
 ];
 

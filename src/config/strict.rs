@@ -70,7 +70,7 @@ rules! {
     ROLE_SCOPES "AFS028" "A token does what its client was given, and not whatever its person may do.";
     SUBJECT_TOKENS "AFS029" "A client exchanges tokens that name it.";
     UNREADABLE "AFS030" "What a provider gives for a token can be read: it is about the same person.";
-    UNWATCHED "AFS031" "Whoever is moved is watched: stages that move people have guardrails.";
+    UNWATCHED "AFS031" "Whoever is moved is watched: no stage that moves people says `guardrails: none`.";
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -287,9 +287,7 @@ impl Judge<'_> {
             } else {
                 vec!["rollouts", course.id.as_str()]
             };
-            let message = format!(
-                "nothing watches whoever is moved in `{name}`: there are no `guardrails` (which the long form has, `rollouts`)"
-            );
+            let message = format!("nothing watches whoever is moved in `{name}`");
             self.broken(&UNWATCHED, &path, message);
         }
     }

@@ -37,14 +37,25 @@ use crate::rollout::Windows;
 /// The guardrails of the file, by name.
 pub(super) type Rails = BTreeMap<String, Arc<Guardrails>>;
 
-/// The guardrails of a stage: its own, or those of its rollout.
+/// By this name a stage has no guardrails.
+pub(super) const UNWATCHED: &str = "none";
+
+/// The guardrails of a stage: its own, or those of its rollout. One that moves people is watched, unless it says that it is not.
 pub(super) fn rails(
     context: &mut Context<'_>,
-    staged: &RawRollout,
-    raw: &RawStage,
+    (own, shared): (&Field<At<String>>, &Field<At<String>>),
+    mode: Mode,
     known: &Rails,
 ) -> Option<Arc<Guardrails>> {
-    let at = raw.guardrails.get().or(staged.guardrails.get())?;
+    let Some(at) = own.get().or(shared.get()) else {
+        return match mode {
+            Mode::LegacyOnly | Mode::Shadow => None,
+            Mode::Canary | Mode::ModernPrimary | Mode::ModernOnly => Some(Arc::default()),
+        };
+    };
+    if at.value == UNWATCHED {
+        return None;
+    }
     let found = known.get(&at.value).cloned();
     if found.is_none() {
         let hint = did_you_mean(&at.value, known.keys().map(String::as_str));
@@ -53,7 +64,7 @@ pub(super) fn rails(
             .error(at.mark, format!("no guardrails are called `{}`", at.value))
             .value(&at.value)
             .hint(hint.map_or_else(
-                || String::from("they stand under `guardrails`"),
+                || String::from("they stand under `guardrails`; `none`: nothing watches"),
                 |close| format!("did you mean `{close}`?"),
             ));
     }
@@ -162,24 +173,27 @@ fn leg(
             )
             .hint("`when: manual`, or a stage with a percent");
     }
-    let rails = rails(context, staged, raw, known);
-    let named = !(raw.guardrails.is_absent() && staged.guardrails.is_absent());
-    if placed.stage.mode == Mode::Canary && !named {
+    let named = (&raw.guardrails, &staged.guardrails);
+    let mode = placed.stage.mode;
+    let rails = rails(context, named, mode, known);
+    if let Some(at) = raw.guardrails.get().or(staged.guardrails.get())
+        && mode == Mode::Canary
+        && at.value == UNWATCHED
+    {
         context
             .report
             .warning(
-                placed.mode_mark,
-                format!("nothing watches stage `{}`: it has no `guardrails`", placed.stage.id),
+                at.mark,
+                format!("nothing watches stage `{}`", placed.stage.id),
             )
-            .hint("nor is there a bound to how many are sent to a new provider that nobody comes back from (`first_logins`)");
+            .hint("nor is there a bound to how many are sent to a new provider that nobody comes back from (`first_logins`); without `guardrails: none` the defaults hold");
     }
     if let (PromoteWhen::Auto, None, Some(at)) =
         (when, &rails, promote.and_then(|raw| raw.when.get()))
     {
-        context.report.error(
-            at.mark,
-            "`auto` needs evidence: the stage has no `guardrails`",
-        );
+        context
+            .report
+            .error(at.mark, "`auto` needs evidence: nothing watches the stage");
     }
     let rollback = raw.rollback.get().map_or(RollbackTo::PreviousStep, |raw| {
         match raw.to.or(RollbackWord::PreviousStep) {

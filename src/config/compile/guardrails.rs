@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::compile::address::Peer;
 use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
+use crate::config::compile::courses::UNWATCHED;
 use crate::config::compile::tokens::span;
 use crate::config::names::did_you_mean;
 use crate::config::raw::GuardUnitWord;
@@ -53,6 +54,10 @@ pub(super) fn compile(
     let mut all = BTreeMap::new();
     for (name, raw) in named.flat_map(|named| named.readable()) {
         context.name("guardrails", name);
+        if name.value == UNWATCHED {
+            let why = "a stage that names these is not watched at all";
+            context.report.error(name.mark, why).value(&name.value);
+        }
         let rails = rails(context, &name.value, raw);
         all.insert(name.value.clone(), Arc::new(rails));
     }

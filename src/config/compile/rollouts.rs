@@ -158,7 +158,9 @@ pub(super) fn compile(
                     context.outlines.push(outline);
                     placed.stage
                 });
-                stage.map(|stage| Way::Pinned(Box::new(stage), None))
+                let named = (&short.guardrails, &Field::Absent);
+                let watch = courses::rails(context, named, Mode::Canary, rails);
+                stage.map(|stage| Way::Pinned(Box::new(stage), watch))
             }
             (_, Some(named)) => {
                 let staged = named
@@ -369,8 +371,11 @@ fn staged_way(
             context.outlines.push(outline);
             lint::stages(context, &all, acknowledged.map(|at| at.value));
             let watch = list.items.get(present);
-            let watch = watch.and_then(|raw| courses::rails(context, staged, raw, rails));
             let placed = all.into_iter().nth(present)?;
+            let watch = watch.and_then(|raw| {
+                let named = (&raw.guardrails, &staged.guardrails);
+                courses::rails(context, named, placed.stage.mode, rails)
+            });
             return Some(Way::Pinned(Box::new(placed.stage), watch));
         }
         ControlWord::Controller => Control::Controller,

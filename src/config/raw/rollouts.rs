@@ -30,7 +30,9 @@ mappings! {
         accept: Named<RawAccept>,
         /// API credentials of the other provider than the person's. Default `accept`.
         other_arm: At<OtherArmWord>,
-        @later "shadow", "guardrails", "ramp", "promote", "windows", "rollback", "control", "stages";
+        /// What watches it, and bounds how many begin at a provider that nobody comes back from; it takes nobody back by itself: that is for `control: controller`. The name of an entry of `guardrails`, or `none`: nothing does. Default: an entry without keys.
+        guardrails: At<String>,
+        @later "shadow", "ramp", "promote", "windows", "rollback", "control", "stages";
     }
 
     /// A rollout: people move from one provider to another, in stages.
@@ -49,7 +51,7 @@ mappings! {
         pinned_stage: At<String>,
         /// The stages, in order. Required.
         stages: List<RawStage>,
-        /// What watches the stages that name no guardrails of their own.
+        /// What watches the stages that name no guardrails of their own, as there.
         guardrails: At<String>,
         /// In which of its applications people are looked at a second time, in the stages that do not say so: the name of an entry of `shadow`. Default: in all, if no stage says so; else in none.
         shadow: At<String>,
@@ -81,7 +83,7 @@ mappings! {
         accept: Named<RawAccept>,
         /// API credentials of the other provider than the person's. Default `accept`.
         other_arm: At<OtherArmWord>,
-        /// What watches it.
+        /// What watches it: the name of an entry of `guardrails`, or `none`: nothing does, and nothing bounds how many begin at a provider that nobody comes back from. Default: as the rollout says; where that says nothing, an entry without keys watches stages that move people.
         guardrails: At<String>,
         /// When the next step may begin.
         promote: RawPromote,
