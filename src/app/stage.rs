@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::aftermath;
@@ -67,10 +69,42 @@ impl control::Stage for Stage {
     async fn is_ready(&self, provider: &ProviderId) -> Result<(), String> {
         // On the background runtime, where connections to providers live.
         let (settings, provider) = (self.reloader.settings(), provider.clone());
-        let asked = self
-            .process
-            .background
-            .spawn(async move { online::ready(&settings, &provider).await });
-        asked.await.map_err(|error| error.to_string())?
+        let asked = async move { online::ready(&settings, &provider).await };
+        there(&self.process.background, asked).await?
+    }
+}
+
+/// Does something on another runtime, for as long as somebody waits for it: whoever has given up has a provider asked no more.
+async fn there<T: Send + 'static>(
+    background: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, String> {
+    let mut working = JoinSet::new();
+    working.spawn_on(work, background);
+    match working.join_next().await {
+        Some(done) => done.map_err(|error| error.to_string()),
+        None => Err(String::from("nothing was asked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_asked_any_more_once_nobody_waits() {
+        let here = Handle::current();
+        assert_eq!(there(&here, async { 7 }).await, Ok(7));
+        let (held, gone) = oneshot::channel::<()>();
+        let asks = there(&here, async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert!(asks.now_or_never().is_none());
+        // It is dropped, with what it held.
+        assert!(gone.await.is_err());
     }
 }

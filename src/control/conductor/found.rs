@@ -41,30 +41,43 @@ impl Conductor {
             is_behind: false,
             told: None,
         };
-        let last = self.last_record(&course.id);
+        let said = self.records(&course.id);
         if let Some(mark) = self.keeper.read_mark(&course.id)? {
-            found.heed_mark(course, mark, last.as_ref(), now);
+            found.heed_mark(course, mark, said.last(), now);
         }
-        if let Some(last) = &last {
-            found.heed_record(course, last, now);
-        }
+        found.heed_records(course, &said, now);
         Ok(found)
     }
 
-    /// What the ledger said of it last, as far as it concerns where it stands. Whatever was not kept was written last of all.
-    fn last_record(&self, rollout: &RolloutId) -> Option<Said> {
+    /// What the ledger says of it, as far as it concerns where it stands.
+    fn records(&self, rollout: &RolloutId) -> Vec<Said> {
         let file = self.parts.ledger.file();
         let records = ledger::tail(file, usize::MAX).unwrap_or_else(|error| {
             warn!(%rollout, %error, "What the ledger says of a rollout is not known.");
             Vec::new()
         });
-        let last = records.iter().rev().find(|record| {
-            let text = |name: &str| record.get(name).and_then(Value::as_str);
-            text("rollout") == Some(rollout.as_str())
-                && matches!(text("kind"), Some("decision" | "ready" | "resume"))
-        });
-        last.and_then(Said::read)
+        said(&records, rollout)
     }
+}
+
+/// What records say of a rollout, the oldest first, without what did not hold after all.
+fn said(records: &[Value], rollout: &RolloutId) -> Vec<Said> {
+    let mut all: Vec<Said> = Vec::new();
+    for record in records {
+        let text = |name: &str| record.get(name).and_then(Value::as_str);
+        if text("rollout") != Some(rollout.as_str())
+            || !matches!(text("kind"), Some("decision" | "ready" | "resume"))
+        {
+            continue;
+        }
+        match text("void") {
+            Some(void) => {
+                all.pop_if(|last| last.why == void);
+            }
+            None => all.extend(Said::read(record)),
+        }
+    }
+    all
 }
 
 impl Found {
@@ -89,6 +102,17 @@ impl Found {
             self.told = Some(record::found(course, &before, &next));
         }
         self.stands(next, mark.owes_revocation);
+    }
+
+    /// What was not kept was written last of all: one record, or more where nothing could be kept for a while.
+    fn heed_records(&mut self, course: &Course, said: &[Said], now: UnixTime) {
+        let kept = self.kept.as_ref().map(|kept| kept.progress.version);
+        let known = |said: &Said| kept.is_none_or(|kept| said.version <= Some(kept));
+        let since = said.iter().rposition(known).map_or(0, |known| known + 1);
+        let since = since.min(said.len().saturating_sub(1));
+        for said in said.iter().skip(since) {
+            self.heed_record(course, said, now);
+        }
     }
 
     /// Of two places the earlier one counts, of two epochs the later one.
@@ -230,5 +254,85 @@ impl Said {
             State::Held | State::RolledBack | State::Frozen | State::Overridden => true,
             State::Draft | State::Baking | State::Completed => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rollout::testing::course;
+
+    /// A record of the rollout at a step.
+    fn record(version: u64, epoch: u64, direction: &str, to: &str, why: &str) -> Value {
+        let state = if direction == "back" {
+            "rolled_back"
+        } else {
+            "baking"
+        };
+        json!({
+            "kind": "decision", "rollout": "crm-2026", "to": to, "state": state, "epoch": epoch, "version": version,
+            "direction": direction, "why": why,
+        })
+    }
+
+    fn void(why: &str) -> Value {
+        json!({ "kind": "decision", "rollout": "crm-2026", "void": why, "why": "the store is away" })
+    }
+
+    /// Kept at `ramp/25`, in version 7 and epoch 1; then this was recorded, and the program ended.
+    fn found(records: &[Value]) -> Found {
+        let course = course();
+        let place = course.find("ramp/25").unwrap();
+        let leg = course.leg(place).unwrap();
+        let mut found = Found {
+            kept: Some(Kept {
+                progress: Progress {
+                    state: State::Baking,
+                    stage: leg.stage.id.to_string(),
+                    step: place.step,
+                    epoch: 1,
+                    version: 7,
+                    ..Progress::default()
+                },
+                ..Kept::default()
+            }),
+            is_behind: false,
+            told: None,
+        };
+        let now = UnixTime::from_secs(1_000_000);
+        found.heed_records(&course, &said(records, &course.id), now);
+        found
+    }
+
+    fn stands(found: &Found) -> (String, u64, bool) {
+        let progress = found.progress();
+        (
+            progress.name(&course()),
+            progress.epoch,
+            found.told.is_some(),
+        )
+    }
+
+    #[test]
+    fn a_step_that_does_not_hold_hides_none_before_it() {
+        let kept = record(7, 1, "forward", "ramp/25", "baked");
+        let back = record(8, 2, "back", "ramp/1", "guard login");
+        let on = record(9, 2, "forward", "ramp/98", "by hand");
+        let at = |name: &str, epoch, told| (name.to_owned(), epoch, told);
+        let all = |records: &[&Value]| {
+            let records: Vec<Value> = records.iter().map(|record| (*record).clone()).collect();
+            stands(&found(&records))
+        };
+        assert_eq!(all(&[&kept]), at("ramp/25", 1, false));
+        assert_eq!(all(&[&kept, &back]), at("ramp/1", 2, false));
+        let gone = void("by hand");
+        assert_eq!(all(&[&kept, &back, &on, &gone]), at("ramp/1", 2, false));
+        // Neither kept nor void: nobody was served by it, and the ledger says so.
+        assert_eq!(all(&[&kept, &back, &on]), at("ramp/1", 2, true));
+        // A step back that was void is none.
+        let undone = void("guard login");
+        assert_eq!(all(&[&kept, &back, &undone]), at("ramp/25", 1, false));
     }
 }
