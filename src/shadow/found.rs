@@ -15,12 +15,16 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
+use crate::entropy::Entropy as _;
+use crate::entropy::SystemEntropy;
 use crate::rollout::AppId;
 use crate::rollout::Looked;
 use crate::shadow::compare::Difference;
 use crate::shadow::kind::Class;
 use crate::shadow::looks::Looks;
 use crate::shadow::looks::looked;
+use crate::shadow::sampled::Counts;
+use crate::shadow::sampled::Samples;
 use crate::store::Notes;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::Pseudonyms;
@@ -56,6 +60,9 @@ pub(crate) struct Kept {
 /// The people of a part: those whose pseudonym begins so.
 type Part = [u8; 2];
 
+/// No pseudonym begins so: what instances have counted, without anybody.
+const COUNTS: Part = [0xff, 0xff];
+
 /// One part of what was found about the people of an application.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Page {
@@ -66,6 +73,9 @@ struct Page {
     noise: Looks,
     #[serde(default)]
     kept: Vec<Kept>,
+    /// What instances have counted: in a part of its own.
+    #[serde(default, skip_serializing_if = "Samples::is_empty")]
+    samples: Samples,
 }
 
 /// Everything that was found.
@@ -73,6 +83,8 @@ pub(crate) struct Found {
     /// Equal values are seen to be equal, and nobody without the key can try values out.
     pseudonyms: Pseudonyms,
     keep: Duration,
+    /// By which this instance is told from others.
+    instance: u64,
     state: Mutex<State>,
 }
 
@@ -90,15 +102,19 @@ struct OfApp {
     kept: VecDeque<Kept>,
     people: Looks,
     noise: Looks,
+    samples: Samples,
     told: HashMap<(Class, Box<str>, Pseudonym), UnixTime>,
 }
 
 impl Found {
     /// Nothing yet, and it is not known what was found before.
     pub(crate) fn new(pseudonyms: Pseudonyms) -> Self {
+        let mut instance = [0; 8];
+        SystemEntropy.fill(&mut instance);
         Self {
             pseudonyms,
             keep: KEEP,
+            instance: u64::from_be_bytes(instance),
             state: Mutex::default(),
         }
     }
@@ -199,7 +215,24 @@ impl Found {
         let own = || wanted.iter().filter_map(|app| state.apps.get(app));
         let people: Vec<&Looks> = own().map(|own| &own.people).collect();
         let noise: Vec<&Looks> = own().map(|own| &own.noise).collect();
-        state.known.then(|| looked(&people, &noise, moment))
+        state.known.then(|| {
+            let mut looked = looked(&people, &noise, moment);
+            for own in own() {
+                let (asked, lost) = own.samples.since(moment);
+                looked.asked += asked;
+                looked.lost += lost;
+            }
+            looked
+        })
+    }
+
+    /// So many were asked about at this instance since a step began, and so many could not be.
+    pub(super) fn sampled(&self, app: &AppId, moment: UnixTime, counts: Counts) {
+        let mut state = self.state();
+        let own = state.apps.entry(app.clone()).or_default();
+        if own.samples.note(self.instance, moment, counts) {
+            state.changed.insert((app.clone(), COUNTS));
+        }
     }
 
     fn hashed(&self, value: &[u8]) -> String {
@@ -257,6 +290,9 @@ impl Notes for Found {
                 .collect();
             page.people.forget_before(self.long_ago(now));
             page.noise.forget_before(self.long_ago(now));
+            if of == COUNTS {
+                page.samples = own.samples.clone();
+            }
         }
         serde_json::to_vec(&page)
     }
@@ -268,6 +304,7 @@ impl Notes for Found {
             let own = state.apps.entry(app).or_default();
             own.people.merge(page.people);
             own.noise.merge(page.noise);
+            own.samples.merge(page.samples);
             for kept in page.kept {
                 if !own.kept.contains(&kept) {
                     keep(&mut own.kept, kept);
@@ -406,6 +443,33 @@ mod tests {
         one.keep.turn().await;
         assert_eq!(one.counted(), Some((3, 2)));
         assert_eq!(one.found.all(NOW).len(), 2);
+    }
+
+    /// Whoever leads judges by what all could not ask, and a restart of it forgets nothing.
+    #[tokio::test]
+    async fn what_could_not_be_asked_is_counted_by_all_instances() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (mut one, mut two) = (Instance::on(&store), Instance::on(&store));
+        let app = AppId::new("crm");
+        for (instance, counts) in [(&mut one, (90, 0)), (&mut two, (5, 10))] {
+            instance.keep.turn().await;
+            instance.found.sampled(&app, NOW, counts);
+            instance.keep.turn().await;
+        }
+        let lost = |instance: &Instance, moment| {
+            let looked = instance.found.since(&[AppId::new("crm")], moment).unwrap();
+            (looked.asked, looked.lost)
+        };
+        one.keep.hear(&mut one.watch, 1).await;
+        one.keep.turn().await;
+        assert_eq!((lost(&one, NOW), lost(&two, NOW)), ((95, 10), (95, 10)));
+        drop(two);
+        let mut again = Instance::on(&store);
+        again.keep.turn().await;
+        again.found.sampled(&app, NOW, (1, 1));
+        assert_eq!(lost(&again, NOW), (96, 11));
+        let next = NOW + Duration::from_secs(60);
+        assert_eq!(lost(&again, next), (0, 0), "another step");
     }
 
     #[tokio::test]

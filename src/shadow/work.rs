@@ -159,10 +159,11 @@ impl Shadow {
     /// What was found about the people of some applications since a step began, and how many could not be asked about;
     /// `None`: it is not known.
     pub(crate) fn since(&self, apps: &[AppId], moment: UnixTime) -> Option<Looked> {
-        let mut looked = self.parts.found.since(apps, moment)?;
-        self.sampled
-            .count(&mut looked, (apps, moment), &self.parts.metrics);
-        Some(looked)
+        let (found, metrics) = (&self.parts.found, &self.parts.metrics);
+        for app in apps {
+            found.sampled(app, moment, self.sampled.count(app, moment, metrics));
+        }
+        found.since(apps, moment)
     }
 
     /// What was found.

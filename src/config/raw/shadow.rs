@@ -25,7 +25,7 @@ mappings! {
         noise_sample: At<Decimal>,
         /// What is compared: `decision`, `subject`, `groups`, `scopes`, `lifetime`, `assurance`, `headers`, `error_class`, and `latency`, which is a metric. Default: everything.
         compare: List<At<String>>,
-        /// How long nobody is asked again about a person and a kind of credential. From `1s` to `30d`. Default `6h`.
+        /// How long nobody is asked again about a person and a kind of credential, by each instance and since it began. From `1s` to `30d`. Default `6h`.
         per_subject: At<Span>,
         /// What it may cost the other side, by each instance. What waits longer than 5 s is dropped.
         budget: RawShadowBudget,

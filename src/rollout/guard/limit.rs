@@ -16,7 +16,7 @@ pub struct Looked {
     pub critical: u64,
     /// People by the class in which they differ.
     pub classes: BTreeMap<Box<str>, u64>,
-    /// How often somebody was asked about here, …
+    /// How often somebody was asked about since, by all instances, …
     pub asked: u64,
     /// … and how often nobody could be: too many waited, or the other side gave no answers.
     pub lost: u64,
