@@ -18,6 +18,7 @@ use crate::admin::KillView;
 use crate::admin::OrderRequest;
 use crate::admin::ReloadAnswer;
 use crate::admin::RolloutView;
+use crate::cli::status;
 use crate::telemetry;
 
 /// What `ctl` and `explain` exit with when the instance says no.
@@ -54,7 +55,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         let default = || self.state_dir.join("admin.sock");
         self.socket.clone().unwrap_or_else(default)
     }
@@ -74,7 +75,11 @@ enum Command {
         reason: String,
     },
     /// Show what runs: configuration, rollouts, kill switch, providers
-    Status,
+    Status {
+        /// Show it again and again, every so many seconds, until it is stopped
+        #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+    },
     /// Begin a rollout with its first stage
     Start(Order),
     /// Go to the next step, now that everything it needs is there
@@ -150,7 +155,7 @@ pub(crate) async fn run(args: Args, out: &mut dyn Write) -> ExitCode {
             };
             kill(&args.socket, &wanted, out).await
         }
-        Command::Status => status(&args.socket, out).await,
+        Command::Status { watch } => status::show(&args.socket, *watch, out).await,
         Command::Reload => reload(&args.socket, out).await,
         Command::Start(order) => obey(&args.socket, "start", order, out).await,
         Command::Promote(forward) => go_on(&args.socket, "promote", None, forward, out).await,
@@ -320,47 +325,7 @@ async fn reload(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError
     }
 }
 
-async fn status(socket: &Socket, out: &mut dyn Write) -> Result<(), CommandError> {
-    let config = ask(socket, Method::GET, "/-/config", None).await?;
-    let text = |name: &str| printable(config.get(name).and_then(Value::as_str).unwrap_or("?"));
-    writeln!(
-        out,
-        "configuration  {} ({})",
-        text("revision"),
-        text("sha256")
-    )?;
-    if config.get("last_reload_successful") == Some(&Value::Bool(false)) {
-        writeln!(out, "               the file on disk is refused:")?;
-        let problems = config.get("problems").and_then(Value::as_array);
-        for problem in problems.into_iter().flatten().filter_map(Value::as_str) {
-            writeln!(out, "               {}", printable(problem))?;
-        }
-    }
-    // What is not ready answers 503, and says why.
-    let (_, ready) = admin::ask(&socket.path(), Method::GET, "/-/ready", None).await?;
-    let word = ready.get("status").and_then(Value::as_str).unwrap_or("?");
-    writeln!(out, "state          {}", printable(word))?;
-    let degraded = ready.get("degraded").and_then(Value::as_array);
-    for provider in degraded.into_iter().flatten() {
-        let text =
-            |name: &str| printable(provider.get(name).and_then(Value::as_str).unwrap_or("?"));
-        writeln!(
-            out,
-            "               provider {} cannot judge: {}",
-            text("id"),
-            text("reason")
-        )?;
-    }
-    let kill = ask(socket, Method::GET, "/admin/v1/kill", None).await?;
-    write_kill(&serde_json::from_value(kill)?, out)?;
-    let rollouts = ask(socket, Method::GET, "/admin/v1/rollouts", None).await?;
-    for rollout in serde_json::from_value::<Vec<RolloutView>>(rollouts)? {
-        super::rollouts::write(&rollout, out)?;
-    }
-    Ok(())
-}
-
-fn write_kill(view: &KillView, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_kill(view: &KillView, out: &mut dyn Write) -> io::Result<()> {
     write!(out, "kill switch    {}", printable(&view.global))?;
     for (rollout, position) in &view.rollouts {
         write!(out, "; {}: {}", printable(rollout), printable(position))?;

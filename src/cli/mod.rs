@@ -19,6 +19,7 @@ mod revoke;
 mod rollouts;
 mod run;
 pub(crate) mod schema;
+mod status;
 
 use std::io;
 use std::io::Write as _;

@@ -334,7 +334,7 @@ impl Conductor {
                 progress: &standing.progress,
                 observed,
                 blocked: &standing.blocked,
-                guards: &standing.findings.guards,
+                findings: &standing.findings,
             }
         });
         self.parts.metrics.rollout_standings(shown);

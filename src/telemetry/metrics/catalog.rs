@@ -148,13 +148,17 @@ families! {
     TRANSITIONS: Counter "authferry_rollout_transitions_total" ["rollout", "direction", "trigger"]
         "Stage and step changes.";
     GUARD_LOG_E: Gauge "authferry_guard_log_evalue" ["rollout", "guard"]
-        "Natural logarithm of the evidence that the new provider is worse than allowed.";
+        "Natural logarithm of the evidence that the new provider is worse than allowed; `split`: that people do not arrive as configured.";
     GUARD_TRIP: Gauge "authferry_guard_trip_log_evalue" ["rollout", "guard"]
         "Evidence at which the guard trips.";
     GUARD_UNITS: Gauge "authferry_guard_units" ["rollout", "guard", "arm"]
         "People counted in the current step.";
     GUARD_BAD_UNITS: Gauge "authferry_guard_bad_units" ["rollout", "guard", "arm"]
         "People with a bad outcome in the current step.";
+    GUARD_LIMIT_VALUE: Gauge "authferry_guard_limit_value" ["rollout", "guard"]
+        "What there is of what a guard limits (people who differ, the answer to a query), where that is known.";
+    GUARD_LIMIT_MAX: Gauge "authferry_guard_limit_max" ["rollout", "guard"]
+        "More than this trips the guard.";
     GUARD_TRIPS: Counter "authferry_guard_trips_total" ["rollout", "guard", "action"]
         "Guards that tripped.";
     SHADOW_COMPARISONS: Counter "authferry_shadow_comparisons_total" ["app", "oracle", "result"]

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use crate::rollout::Direction;
+use crate::rollout::Findings;
 use crate::rollout::Gap;
 use crate::rollout::GuardReading;
 use crate::rollout::OnTrip;
 use crate::rollout::Progress;
 use crate::rollout::RolloutId;
+use crate::rollout::SplitReading;
 use crate::rollout::State;
 use crate::rollout::Trigger;
 use crate::telemetry::metrics::Metrics;
@@ -27,8 +29,11 @@ pub(crate) struct Shown<'a> {
     /// What keeps it from going on, if that is more than time.
     pub(crate) blocked: &'a [Gap],
     /// What its guards say.
-    pub(crate) guards: &'a [GuardReading],
+    pub(crate) findings: &'a Findings,
 }
+
+/// By this name the split stands among the guards.
+const SPLIT: &str = "split";
 
 impl Metrics {
     /// Where every rollout stands now.
@@ -60,13 +65,43 @@ impl Metrics {
                 .filter_map(|one| Some(row(labels([one.id.as_str()]), one.observed?))),
         );
         let guards = || {
-            all.iter()
-                .flat_map(|one| one.guards.iter().map(|guard| (one.id.as_str(), guard)))
+            all.iter().flat_map(|one| {
+                one.findings
+                    .guards
+                    .iter()
+                    .map(|guard| (one.id.as_str(), guard))
+            })
+        };
+        // A guard that goes by that name stands in its place.
+        let splits = || {
+            let own =
+                |one: &Shown<'a>| !one.findings.guards.iter().any(|guard| *guard.id == *SPLIT);
+            let own = all.iter().filter(move |one| own(one));
+            own.filter_map(|one| Some((one.id.as_str(), one.findings.split.as_ref()?)))
+        };
+        let of_guard = |read: fn(&GuardReading) -> f64| {
+            guards().map(move |(id, guard)| row(labels([id, &guard.id]), read(guard)))
+        };
+        let of_split = |read: fn(&SplitReading) -> f64| {
+            splits().map(move |(id, split)| row(labels([id, SPLIT]), read(split)))
         };
         rare.guard_log_e
-            .replace(guards().map(|(id, guard)| row(labels([id, &guard.id]), guard.log_e)));
+            .replace(of_guard(|guard| guard.log_e).chain(of_split(|split| split.log_e)));
         rare.guard_trip
-            .replace(guards().map(|(id, guard)| row(labels([id, &guard.id]), guard.trip_at)));
+            .replace(of_guard(|guard| guard.trip_at).chain(of_split(|split| split.trip_at)));
+        let limits = || {
+            all.iter().flat_map(|one| {
+                one.findings
+                    .limits
+                    .iter()
+                    .map(|limit| (one.id.as_str(), limit))
+            })
+        };
+        rare.guard_limit_value.replace(
+            limits().filter_map(|(id, limit)| Some(row(labels([id, &limit.id]), limit.value?))),
+        );
+        rare.guard_limit_max
+            .replace(limits().map(|(id, limit)| row(labels([id, &limit.id]), limit.max)));
         rare.guard_units.replace(guards().flat_map(|(id, guard)| {
             let (from, to) = (guard.units.from, guard.units.to);
             [("legacy", from), ("modern", to)]
