@@ -26,7 +26,7 @@ pub(crate) fn staged(old: &Idp, new: &Idp, upstream: &Echo) -> String {
         "{head}
 audit: {{ require_change: true }}
 change: {{ actor: ci, reason: test }}
-guardrails: {{ standard: {{ no_data: wait }} }}
+guardrails: {{ standard: {{ no_data: proceed }} }}
 rollouts:
   move:
     apps: [crm]

@@ -60,7 +60,7 @@ apps:
 ${sessions}secrets: { bucket_key: { file: "${file("bucket.key", "a".repeat(32))}" } }
 audit: { require_change: true }
 change: { actor: operator, reason: IAM-1 }
-guardrails: { standard: { no_data: wait } }
+guardrails: { standard: { no_data: proceed } }
 ${more}rollouts:
   crm:
     apps: [crm]
