@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
@@ -19,6 +20,7 @@ use crate::rollout::Course;
 use crate::rollout::RolloutId;
 use crate::rollout::StillSeen;
 use crate::telemetry::Prometheus;
+use crate::telemetry::Webhook;
 
 /// How often second opinions and old credentials are counted.
 const COUNT: Duration = Duration::from_secs(5);
@@ -79,6 +81,35 @@ pub(super) fn ask(process: &Arc<Process>, reloader: &Arc<Reloader>) {
                     Err(_) => {}
                 }
                 asking.conductor.answered(&rollout, &guard, answer.ok());
+            }
+        }
+    });
+}
+
+/// Asks the hooks of stages that have baked, for as long as the process lives.
+pub(super) fn ask_hooks(process: &Arc<Process>, reloader: &Arc<Reloader>) {
+    let (asking, reloader) = (Arc::clone(process), Arc::clone(reloader));
+    process.background.spawn(async move {
+        let webhook = match Webhook::new() {
+            Ok(webhook) => webhook,
+            Err(error) => {
+                warn!(%error, "No hook can be asked: stages with `webhook` are not left.");
+                return;
+            }
+        };
+        let mut tick = tokio::time::interval(ASK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let settings = reloader.settings();
+            for hook in asking.conductor.hooks() {
+                let of = (hook.rollout.clone(), hook.stage.clone());
+                let Some(source) = settings.hooks.get(&of) else {
+                    continue;
+                };
+                let about = json!({ "rollout": hook.rollout.as_str(), "step": hook.step, "next": hook.next });
+                let said = webhook.ask(source, &about).await;
+                asking.conductor.hook_said(&hook, said);
             }
         }
     });

@@ -34,6 +34,7 @@ pub(super) fn conduct(process: &Arc<Process>, reloader: &Arc<Reloader>, every: D
     }));
     beside::count(process, reloader);
     beside::ask(process, reloader);
+    beside::ask_hooks(process, reloader);
     process.background.spawn(async move {
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

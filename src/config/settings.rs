@@ -20,6 +20,7 @@ use crate::session;
 use crate::shadow;
 use crate::telemetry;
 use crate::telemetry::promql;
+use crate::telemetry::webhook;
 
 /// Everything a configuration file says, checked.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) pages: Pages,
     /// Whom guards ask what other systems count, by guardrails.
     pub(crate) prometheus: BTreeMap<Box<str>, promql::Source>,
+    /// The hooks that stages ask before they are left, by rollout and stage.
+    pub(crate) hooks: BTreeMap<(rollout::RolloutId, Box<str>), webhook::Source>,
     /// Classes of assurance, the weakest first.
     pub(crate) assurance: Vec<Box<str>>,
     /// Named cohorts.

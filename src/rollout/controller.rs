@@ -96,6 +96,8 @@ pub struct View<'a> {
     pub came: Result<u64, &'a str>,
     /// How many people have no account at the other provider, and of how many that is known; `None`: not known.
     pub unlinked: Option<(u64, u64)>,
+    /// What the hook of the stage has said of this step; `None`: nothing yet.
+    pub hook: Option<Result<(), &'a str>>,
     /// Now.
     pub now: UnixTime,
 }
@@ -341,9 +343,7 @@ fn forward(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     let missing = missing(progress, view);
     let step = course.step(place)?;
     let baked = step.bake <= progress.baked_at(view.now);
-    let silent = gates::silent(place, view);
-    if baked && !silent.is_empty() {
-        let why = format!("no data: guard {}", silent.join(", "));
+    if let Some(why) = gates::holds(place, view).filter(|_| baked) {
         let next = progress.moved(view.now, State::Held, &why);
         return Some(Transition::stay(next, Trigger::Guard, why));
     }

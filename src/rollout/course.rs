@@ -63,6 +63,8 @@ pub struct Require {
     pub legacy_credentials_seen: Option<StillSeen>,
     /// No larger share of people has no partner at the other provider.
     pub unlinked_max: Option<f64>,
+    /// Whether a hook of the stage has to say that it may be left.
+    pub webhook: bool,
 }
 
 /// Who may still come with credentials of the provider that people leave.
@@ -203,6 +205,12 @@ impl Course {
     /// What watches there.
     pub fn guardrails(&self, place: Place) -> Option<&Arc<Guardrails>> {
         self.leg(place)?.guardrails.as_ref()
+    }
+
+    /// Whether a hook is asked before it is left: in the last step of a stage.
+    pub fn asks_hook(&self, place: Place) -> bool {
+        let leg = self.leg(place);
+        leg.is_some_and(|leg| leg.require.webhook && place.step + 1 == leg.steps.len())
     }
 
     /// The step after.

@@ -29,6 +29,8 @@ pub enum Obstacle {
     Unlinked,
     /// An exercise that has not passed.
     Drill,
+    /// A hook that does not say yes.
+    Webhook,
     /// The step would take more people back than may be.
     Recall,
     /// The new provider is not there, or does not know us (`check --online`).
@@ -57,6 +59,7 @@ impl Obstacle {
             Self::RollbackExposure => "rollback_exposure",
             Self::Unlinked => "unlinked",
             Self::Drill => "drill",
+            Self::Webhook => "webhook",
             Self::Recall => "recall",
             Self::Provider => "provider",
             Self::Ledger => "ledger",

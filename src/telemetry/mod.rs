@@ -17,6 +17,7 @@ mod recent;
 pub(crate) mod settings;
 mod sink;
 mod trace;
+pub(crate) mod webhook;
 
 pub(crate) use access_log::AccessLine;
 pub(crate) use access_log::AccessLog;
@@ -43,3 +44,4 @@ pub(crate) use trace::TraceContext;
 pub(crate) use trace::Tracer;
 #[cfg(any(test, fuzzing))]
 pub(crate) use trace::promise as traceparent;
+pub(crate) use webhook::Webhook;

@@ -40,7 +40,10 @@ pub(crate) struct Source {
 }
 
 /// Asks.
-pub(crate) struct Prometheus(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Prometheus(Asker);
+
+/// How other systems are asked: over TLS with the roots of the system, or in the clear; nobody is sent on elsewhere.
+pub(super) type Asker = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// An answer, as far as it is read.
 #[derive(Deserialize)]
@@ -66,20 +69,7 @@ impl Prometheus {
     ///
     /// When TLS cannot be set up.
     pub(crate) fn new() -> io::Result<Self> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        asker().map(Self)
     }
 
     /// The one number that answers the query.
@@ -100,11 +90,7 @@ impl Prometheus {
         let mut request = Request::post(format!("{}/api/v1/query", source.url))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(token) = &source.token {
-            let bearer = format!("Bearer {}", token.expose());
-            let bearer = HeaderValue::from_str(&bearer);
-            let mut bearer = bearer.or(Err(String::from("its token cannot be sent")))?;
-            bearer.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, bearer);
+            request = request.header(header::AUTHORIZATION, bearer(token)?);
         }
         let request = request.body(Full::from(form));
         let request = request.map_err(|error| error.to_string())?;
@@ -118,6 +104,37 @@ impl Prometheus {
             status => Err(format!("it answers {status}")),
         }
     }
+}
+
+/// Connects when somebody is asked.
+///
+/// # Errors
+///
+/// When TLS cannot be set up.
+pub(super) fn asker() -> io::Result<Asker> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// The bearer token of whoever is asked.
+pub(super) fn bearer(token: &Secret<String>) -> Result<HeaderValue, String> {
+    let bearer = format!("Bearer {}", token.expose());
+    let bearer = HeaderValue::from_str(&bearer);
+    let mut bearer = bearer.or(Err(String::from("its token cannot be sent")))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 /// The number of an answer.

@@ -137,6 +137,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
     );
     let denials = denials::compile(context, raw, (&providers, &courses), canonical.is_some());
     let prometheus = guardrails::asked(context, raw);
+    let hooks = requirements::hooks(context, raw);
     requirements::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);
@@ -216,6 +217,7 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         test_accounts,
         pages,
         prometheus,
+        hooks,
         assurance: context.assurance.clone(),
         cohorts,
         apps,

@@ -1,5 +1,6 @@
 //! `rollout`, `rollouts`: who moves when.
 
+use crate::config::raw::RawSecretText;
 use crate::config::scalar::Decimal;
 use crate::config::scalar::Moment;
 use crate::config::scalar::Span;
@@ -134,7 +135,18 @@ mappings! {
         drills_passed: List<At<String>>,
         /// No larger share of people has no account at the other provider, of those who were let in within the last 24 hours, at whichever instance and over restarts. An account is known once it was seen here, or stands in a list of `identity.links`. Needs `identity.canonical`.
         unlinked_max: At<Decimal>,
-        @later "webhook";
+        /// A hook of yours that has the last word.
+        webhook: RawWebhook,
+    }
+
+    /// A hook that says whether the stage may be left, once its last step has baked: asked every 15 s, by the instance that leads, with a POST of `{"rollout": …, "step": …, "next": …}` as JSON (`next` is `null` where the rollout would be completed). 2xx is yes. Whatever else it answers, a redirect among it, and no answer hold the rollout; with `no_data: wait` of the guardrails it waits.
+    RawWebhook {
+        /// Where. Cleartext on loopback only; certificates are checked against the roots of the system. Required.
+        url: At<String>,
+        /// A bearer token.
+        token: RawSecretText,
+        /// How long an answer may take. From `100ms` to `30s`. Default `5s`.
+        timeout: At<Span>,
     }
 
     /// Who may still come with credentials of `from`: people who were let in with one, by all instances, by pseudonym.

@@ -100,6 +100,7 @@ impl Conductor {
                 answers: BTreeMap::new(),
                 owes_revocation,
                 unlinked: None,
+                hook: None,
                 evaluated: now,
                 refused: None,
                 behind: None,

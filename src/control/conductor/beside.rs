@@ -5,17 +5,34 @@ use std::sync::Arc;
 
 use crate::clock::UnixTime;
 use crate::control::conductor::Conductor;
+use crate::control::conductor::run::Moment;
 use crate::control::conductor::run::Run;
 use crate::control::record;
+use crate::rollout::Control;
 use crate::rollout::Course;
 use crate::rollout::Exercise;
 use crate::rollout::Looked;
 use crate::rollout::RolloutId;
+use crate::rollout::State;
 use crate::rollout::StillSeen;
 use crate::rollout::Watched;
 
 /// Exercises that are known of one stage, sizes apart.
 pub(super) const MAX_DRILLS: usize = 100;
+
+/// A hook that is to be asked, and about what.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    /// The rollout.
+    pub(crate) rollout: RolloutId,
+    /// The stage, whose hook it is.
+    pub(crate) stage: Box<str>,
+    /// The step that would be left.
+    pub(crate) step: String,
+    /// The step after; `None`: it would be completed.
+    pub(crate) next: Option<String>,
+    moment: Moment,
+}
 
 impl Conductor {
     /// Has what the guards say written beside every move of the kill switch.
@@ -128,6 +145,39 @@ impl Conductor {
                 Watched::Divergences(_) => None,
             })
             .collect()
+    }
+
+    /// Which hooks are to be asked: where a stage has baked, and is driven from here.
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
+        if self.led().is_some() {
+            return Vec::new();
+        }
+        let now = self.parts.clock.now();
+        let runs = self.runs();
+        let asked = runs.values().filter_map(|run| {
+            let course = &run.course;
+            let place = run.progress.place(course)?;
+            let (leg, step) = (course.leg(place)?, course.step(place)?);
+            let is_due = run.progress.state == State::Baking
+                && course.control == Control::Controller
+                && course.asks_hook(place)
+                && step.bake <= run.progress.baked_at(now);
+            is_due.then(|| Hook {
+                rollout: course.id.clone(),
+                stage: leg.stage.id.clone(),
+                step: course.name(place),
+                next: course.next(place).map(|next| course.name(next)),
+                moment: run.moment(),
+            })
+        });
+        asked.collect()
+    }
+
+    /// What a hook has answered.
+    pub(crate) fn hook_said(&self, hook: &Hook, said: Result<(), String>) {
+        if let Some(run) = self.runs().get_mut(&hook.rollout) {
+            run.hook = Some((hook.moment, said));
+        }
     }
 
     /// What was answered; `None`: nothing.

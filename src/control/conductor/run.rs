@@ -21,6 +21,9 @@ use crate::rollout::View;
 /// Before it was looked for the first time.
 pub(super) const NOT_COUNTED: &str = "who still comes with old credentials is not known";
 
+/// A step, and since when its state is what it is.
+pub(super) type Moment = (u64, UnixTime);
+
 /// How much of where it stands a restart would know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Memory {
@@ -51,6 +54,8 @@ pub(super) struct Run {
     pub(super) owes_revocation: bool,
     /// How many people have no partner, and of how many that is known.
     pub(super) unlinked: Option<(u64, u64)>,
+    /// What the hook of the stage has said, and of which moment of which step: what was asked before a halt is asked again.
+    pub(super) hook: Option<(Moment, Result<(), String>)>,
     pub(super) evaluated: UnixTime,
     /// The step that was due when it was looked at last, and why it was not taken.
     pub(super) refused: Option<Refused>,
@@ -115,6 +120,18 @@ impl Run {
         }
     }
 
+    /// Since when it is what it is.
+    pub(super) const fn moment(&self) -> Moment {
+        (self.progress.order(), self.progress.since)
+    }
+
+    /// What the hook of the stage has said of this step.
+    fn hook(&self) -> Option<&Result<(), String>> {
+        let own = self.moment();
+        let said = self.hook.as_ref().filter(|(of, _)| *of == own);
+        said.map(|(_, said)| said)
+    }
+
     pub(super) fn view(&self, kill: rollout::KillPosition, now: UnixTime) -> View<'_> {
         View {
             course: &self.course,
@@ -129,6 +146,9 @@ impl Run {
                 .map(|people| *people)
                 .map_err(String::as_str),
             unlinked: self.unlinked,
+            hook: self
+                .hook()
+                .map(|said| said.as_ref().map_err(String::as_str).copied()),
             now,
         }
     }

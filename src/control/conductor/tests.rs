@@ -1,5 +1,6 @@
 //! Two instances that share a store: one drives, the other stands where it stands.
 
+mod hooked;
 mod kept;
 mod probed;
 

@@ -243,7 +243,7 @@ rollouts:
           - { cohort: testers, to: new }
           - { ramp: true, to: new }
         ramp:
-          - { percent: 5, bake: 45m }
+          - { percent: 5, bake: 36m }
           - { percent: 25, bake: 50m, min_units: 10 }
           - { percent: 50, bake: 12m, min_units: 20 }
           - { percent: 98, bake: 45m, min_units: 40 }

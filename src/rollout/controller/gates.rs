@@ -29,8 +29,19 @@ impl Progress {
     }
 }
 
-/// The guards for want of whose data a step is held that has baked.
-pub(super) fn silent<'a>(place: Place, view: &View<'a>) -> Vec<&'a str> {
+/// Why a step is held that has baked: for want of the data of guards, or because its hook does not say yes.
+pub(super) fn holds(place: Place, view: &View<'_>) -> Option<String> {
+    let silent = silent(place, view);
+    if !silent.is_empty() {
+        return Some(format!("no data: guard {}", silent.join(", ")));
+    }
+    let (course, rails) = (view.course, view.course.guardrails(place));
+    let asked = course.asks_hook(place) && rails.is_none_or(|r| r.no_data == NoData::Hold);
+    let why = view.hook.filter(|_| asked)?.err()?;
+    Some(format!("webhook: {why}"))
+}
+
+fn silent<'a>(place: Place, view: &View<'a>) -> Vec<&'a str> {
     let findings = view.findings;
     let mut silent: Vec<&str> = Vec::new();
     // Where people were chosen by name there may be nobody to compare them with.
@@ -157,6 +168,13 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<Gap> {
             ))),
             Some(_) | None => missing
                 .push(Obstacle::Unlinked.because("how many people have no partner is not known")),
+        }
+    }
+    if leg.require.webhook {
+        match view.hook {
+            Some(Ok(())) => {}
+            Some(Err(why)) => missing.push(Obstacle::Webhook.because(format!("webhook: {why}"))),
+            None => missing.push(Obstacle::Webhook.because("the webhook has not been asked yet")),
         }
     }
     for drill in &leg.require.drills_passed {

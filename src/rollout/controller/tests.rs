@@ -46,6 +46,7 @@ struct Walk {
     looked: Option<Looked>,
     came: Result<u64, &'static str>,
     unlinked: Option<(u64, u64)>,
+    hook: Option<Result<(), &'static str>>,
     now: UnixTime,
 }
 
@@ -61,6 +62,7 @@ impl Walk {
             looked: Some(Looked::default()),
             came: Ok(0),
             unlinked: None,
+            hook: None,
             now: at(0),
         }
     }
@@ -87,6 +89,7 @@ impl Walk {
             looked: self.looked.as_ref(),
             came: self.came,
             unlinked: self.unlinked,
+            hook: self.hook,
             now: self.now,
         }
     }
@@ -548,6 +551,53 @@ fn one_guard_that_saw_nobody_keeps_a_step_whatever_the_others_say() {
     walk.drills.push("modern-outage".into());
     walk.wait(24);
     assert_eq!(missing(&walk), ["0 of 30 people"]);
+}
+
+/// A hook has the last word about a stage, and none about the steps within.
+#[test]
+fn a_stage_is_left_when_its_hook_says_so() {
+    let at = |step: &str| {
+        let mut walk = Walk::at(step);
+        for leg in &mut walk.course.legs {
+            leg.require.webhook = true;
+        }
+        walk.people(100, 0, Verdict::Ok, OnTrip::Rollback);
+        walk.wait(24);
+        walk
+    };
+    let mut walk = at("ramp/1");
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/25", State::Baking));
+    let mut walk = at("ramp/98");
+    let missing = |walk: &Walk| -> Vec<String> {
+        let gaps = missing(&walk.progress, &walk.view());
+        gaps.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(missing(&walk), ["the webhook has not been asked yet"]);
+    assert!(walk.tick().is_none(), "it is about to be asked");
+    walk.hook = Some(Err("it answers 409"));
+    assert_eq!(missing(&walk), ["webhook: it answers 409"]);
+    assert_eq!(walk.tick().unwrap().why, "webhook: it answers 409");
+    assert_eq!(walk.stands(), stands("ramp/98", State::Held));
+    walk.hook = None;
+    walk.order(&Command::Resume).unwrap();
+    assert!(walk.tick().is_none());
+    walk.hook = Some(Ok(()));
+    assert_eq!(missing(&walk), Vec::<String>::new());
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("primary", State::Baking));
+    // Guards that may wait are waited for, and so is the hook.
+    let mut walk = at("ramp/98");
+    for leg in &mut walk.course.legs {
+        let rails = crate::rollout::guard::Guardrails {
+            no_data: NoData::Wait,
+            ..Default::default()
+        };
+        leg.guardrails = Some(std::sync::Arc::new(rails));
+    }
+    walk.hook = Some(Err("it answers 503"));
+    assert!(walk.tick().is_none());
+    assert_eq!(walk.progress.state, State::Baking);
 }
 
 #[test]
