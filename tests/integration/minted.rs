@@ -296,6 +296,32 @@ async fn whatever_ends_it_ends_it_at_once() {
     assert_eq!(call(&proxy, &next).await.status, 200, "{}", proxy.log());
 }
 
+/// `explain` says whose it is, as the application is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_ours_is_explained_as_what_it_was_made_of() {
+    let stage = Stage::new().await;
+    let proxy = stage.starts().await;
+    let file = proxy.dir().join("token");
+    let socket = proxy.dir().join("admin.sock");
+    let explained = |token: &str| -> Value {
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+        let words = ["explain", "--format", "json", "--app", "crm", "--socket"];
+        let at = [socket.to_str().unwrap(), "--token-file"];
+        let words = [&words[..], &at, &[file.to_str().unwrap()]].concat();
+        serde_json::from_str(&crate::control::good(proxy.dir(), &words)).unwrap()
+    };
+    let token = exchanged(&proxy, &subject(&stage.old, "alice"), "ours").await;
+    let said = explained(&token);
+    assert_eq!(said["judged"], "bearer of old: good");
+    assert_eq!(said["subject"], "uid-alice", "{said}");
+    let answer = post(&proxy, SHOP, REVOKE, &[("token", &token)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said = explained(&token);
+    let judged = said["judged"].as_str().unwrap();
+    assert!(judged.contains("self: "), "{judged}");
+    assert!(judged.contains("revoked"), "{judged}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_side_that_counts_no_more_has_no_tokens_of_ours_either() {
     let stage = Stage::new().await;

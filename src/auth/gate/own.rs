@@ -1,6 +1,8 @@
 //! A token that we have minted for a client, presented as a credential: good by our own keys, and worth what the credential is
 //! worth now that it was made of, as the row of what was handed out has it. Without that row it is nobody's.
 
+use std::sync::Arc;
+
 use crate::auth::error::AuthError;
 use crate::auth::extract::Owned;
 use crate::auth::extract::Presented;
@@ -8,8 +10,10 @@ use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::credential::Judged;
+use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
+use crate::identity::Identity;
 use crate::identity::Refusal;
 use crate::identity::TokenId;
 use crate::providers::Epoch;
@@ -77,7 +81,12 @@ impl Gate {
         if token.is_over(asked.now) {
             return Err(refused(Refusal::Expired));
         }
-        let handed = self.handed(asked, &credential, class).await?;
+        let handed = self.handed(&credential, class, asked.now).await?;
+        let is_there = |handed: &Handed| {
+            let mut clients = handed.clients.iter();
+            clients.any(|client| asked.policy.knows_client(client))
+        };
+        let handed = handed.filter(is_there);
         let handed = handed.ok_or_else(|| refused(Refusal::Revoked))?;
         let origin = handed.origin.as_deref().cloned();
         let origin = origin.ok_or_else(|| refused(Refusal::Revoked))?;
@@ -114,31 +123,54 @@ impl Gate {
             .await
     }
 
-    /// What is known of it, where it was minted for a client that there still is; `None`: it is nobody's any more.
+    /// The same for an operator who asks: whose it is, and nothing else.
+    pub(super) async fn ask_own(
+        &self,
+        presented: &Presented<'_>,
+        owned: Owned<'_>,
+        now: UnixTime,
+    ) -> Result<Arc<Identity>, AuthError> {
+        let (class, id) = (presented.class(), owned.owner.id());
+        let refused = |refusal| AuthError::refused(refusal, id, class);
+        let credential = presented
+            .credential()
+            .ok_or_else(|| refused(Refusal::BadCredentials))?;
+        let token = self.judge(owned, &credential, now).await;
+        let token = token.map_err(|error| AuthError::judged(&error, id, class))?;
+        if token.is_over(now) {
+            return Err(refused(Refusal::Expired));
+        }
+        let handed = self.handed(&credential, class, now).await?;
+        let origin = handed.and_then(|handed| handed.origin);
+        let origin = origin.ok_or_else(|| refused(Refusal::Revoked))?;
+        let proof = token.stands_for(origin.identity());
+        let proof = proof.ok_or_else(|| refused(Refusal::Policy))?;
+        Ok(Arc::clone(proof.identity()))
+    }
+
+    /// What is known of it, where it was minted for a client; `None`: it is nobody's any more.
     async fn handed(
         &self,
-        asked: &Asked<'_>,
         credential: &Credential,
         class: CredentialClass,
+        now: UnixTime,
     ) -> Result<Option<Handed>, AuthError> {
         let Credential::Bearer(token) = credential else {
             return Ok(None);
         };
         let known = &self.deps.revocations;
-        let found = known.handed_out_as(token.expose(), asked.now).await;
+        let found = known.handed_out_as(token.expose(), now).await;
         let found = found.map_err(|error| AuthError::store(&error, class))?;
         let Found::Handed(handed) = found else {
             return Ok(None);
         };
-        let mut clients = handed.clients.iter();
-        let is_somebodys = clients.any(|client| asked.policy.knows_client(client));
-        Ok(Some(handed).filter(|handed| handed.minted && is_somebodys && !handed.is_over()))
+        let counts = handed.minted && !handed.is_of_nobody() && !handed.is_over();
+        Ok(counts.then_some(handed))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use async_trait::async_trait;
@@ -156,7 +188,6 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::identity::CanonicalSubject;
     use crate::identity::Grounds;
-    use crate::identity::Identity;
     use crate::identity::Issuer;
     use crate::identity::ProviderId;
     use crate::identity::Subject;

@@ -22,7 +22,13 @@ impl Gate {
     ) -> Result<Arc<Identity>, AuthError> {
         let class = presented.class();
         let unowned = |refusal| AuthError::unowned(refusal, class);
-        let owned = presented.owner().map_err(unowned)?;
+        let owned = match presented.owner() {
+            Ok(owned) => owned,
+            Err(refusal) => {
+                let own = presented.own().ok_or_else(|| unowned(refusal))?;
+                return Box::pin(self.ask_own(presented, own, now)).await;
+            }
+        };
         let owner = owned.owner;
         let credential = presented
             .credential()
