@@ -289,6 +289,7 @@ mod tests {
             "revocation/respelled.rs",
             "- a token that was judged already",
         ),
+        ("revocation/signer.rs", "- rows of ours, sealed"),
         ("session/body.rs", "- rows of ours, sealed"),
         ("session/crowd.rs", "- for a bench"),
         ("session/id.rs", "sealed"),

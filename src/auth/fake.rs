@@ -40,6 +40,7 @@ use crate::identity::ClaimMap;
 use crate::identity::Credential;
 use crate::identity::Identity;
 use crate::identity::Issuer;
+use crate::identity::KeyPrint;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -115,6 +116,8 @@ pub(super) struct FakeProvider {
     pub(super) asked: AtomicUsize,
     /// The issuer and the token whose signature it has refused.
     pub(super) refused: Mutex<Option<(String, String)>>,
+    /// What it says of a key that has signed something.
+    pub(super) keys: Mutex<Result<UnixTime, ProviderError>>,
     pub(super) health: Mutex<Health>,
     pub(super) login: Option<FakeLogin>,
     /// Where people come with their passwords.
@@ -227,6 +230,7 @@ impl FakeProvider {
             verdict: Mutex::new(Arc::new(move |subject| vouch(id, subject))),
             asked: AtomicUsize::new(0),
             refused: Mutex::default(),
+            keys: Mutex::new(Ok(UnixTime::NEVER)),
             health: Mutex::new(Health {
                 usable: true,
                 down_since: None,
@@ -313,6 +317,18 @@ impl Provider for FakeProvider {
         refused
             .as_ref()
             .is_some_and(|(by, own)| by == issuer && own == token)
+    }
+
+    fn has_key(&self, _key: &KeyPrint, _now: UnixTime) -> Option<Result<UnixTime, ProviderError>> {
+        self.local.then(|| self.keys.lock().unwrap().clone())
+    }
+
+    async fn look_for_key(
+        &self,
+        _key: &KeyPrint,
+        _now: UnixTime,
+    ) -> Result<UnixTime, ProviderError> {
+        self.keys.lock().unwrap().clone()
     }
 
     fn judge_locally(

@@ -10,12 +10,36 @@ pub struct Grounds {
     /// When it began: `iat` of a token (RFC 7519 §4.1.6), the login of a session. Of a credential that a provider has judged, by our
     /// clock at the earliest.
     pub began: Option<UnixTime>,
-    /// The key that signed it (RFC 7515 §4.1.4).
+    /// The key that signed it (RFC 7515 §4.1.4),
     pub kid: Option<Box<str>>,
+    /// and that key itself, whatever it is called.
+    pub signer: Option<KeyPrint>,
     /// The token itself.
     pub token: Option<TokenId>,
     /// The session at the issuer that it belongs to (`sid`).
     pub sid: Option<Box<str>>,
+}
+
+/// A key and what it signs by, and no other key: for as long as its provider has it, what was made of a token that it signed is good.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct KeyPrint([u8; 16]);
+
+impl KeyPrint {
+    /// Of 16 bytes that no two keys share.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The same bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyPrint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[key]")
+    }
 }
 
 /// What names a token of an issuer.

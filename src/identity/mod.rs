@@ -39,6 +39,7 @@ pub use delegation::Actor;
 pub use delegation::Delegation;
 pub use delegation::NotDelegated;
 pub use grounds::Grounds;
+pub use grounds::KeyPrint;
 pub use grounds::TokenId;
 pub(crate) use mark::Mark;
 pub(crate) use mark::OWN_KEYS;

@@ -180,6 +180,14 @@ impl Issuer {
         if !counts.or(Err(STORE))? {
             return Ok(Some(inactive(told, "revoked")));
         }
+        // Nor does it where the key is gone that has signed what it was made of.
+        let class = CredentialClass::Bearer;
+        if let Err(why) = call.gate.still_signed(&handed, class, call.now).await {
+            return match Not::admitted(&why, call.policy) {
+                Not::Denied(_, why) => Ok(Some(inactive(told, why))),
+                other @ (Not::Later(..) | Not::Limited(_)) => Err(other),
+            };
+        }
         // Who takes nothing of a provider any more takes nothing that was made of it either.
         let way = (&call.facts, call.kill, call.now);
         if call.gate.quarantines(call.policy, &handed.owners, way) {

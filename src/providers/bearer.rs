@@ -6,6 +6,7 @@ use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::Grounds;
 use crate::identity::Issuer;
+use crate::identity::KeyPrint;
 use crate::identity::Refusal;
 use crate::providers::Authenticated;
 use crate::providers::ProviderError;
@@ -110,6 +111,25 @@ impl SignedTokens {
             Err(refusal) => Err(refusal.into()),
         };
         Some(verified.and_then(|verified| self.vouch_while_believed(&verified, now)))
+    }
+
+    /// See [`crate::providers::Provider::has_key`].
+    pub(super) fn has_key(
+        &self,
+        key: &KeyPrint,
+        now: UnixTime,
+    ) -> Option<Result<UnixTime, ProviderError>> {
+        self.keys.has(key, &self.policy.algorithms, now)
+    }
+
+    /// See [`crate::providers::Provider::look_for_key`].
+    pub(super) async fn look_for_key(
+        &self,
+        key: &KeyPrint,
+        now: UnixTime,
+    ) -> Result<UnixTime, ProviderError> {
+        let taken = &self.policy.algorithms;
+        self.keys.look_for(key, taken, now).await
     }
 
     /// Has keys fetched that may be new, if that is due.
@@ -533,6 +553,41 @@ mod tests {
             refused(Refusal::BadSignature)
         );
         assert!(judge(&*provider, &new_token, NOW).await.is_ok());
+    }
+
+    /// What was made of a token is asked about by the key that has signed it, and is answered as that token would be.
+    #[tokio::test]
+    async fn a_key_is_known_for_as_long_as_what_it_signs_is_good() {
+        let idp = Idp::start().await;
+        let provider = ready(&by_url(&idp), &Deps::for_test()).await;
+        let token = idp.access_token(&idp.key, &json!({}));
+        let proof = provider.judge_locally(&token, NOW).unwrap().unwrap();
+        let key = proof.grounds().signer.unwrap();
+        let believed = NOW + Duration::from_secs(24 * 3_600) + Duration::from_millis(1);
+        assert_eq!(provider.has_key(&key, NOW), Some(Ok(believed)));
+        // Away, it is known until nobody believes it any more.
+        idp.fake.always(KEYS, Reply::text(503, ""));
+        let late = believed + Duration::from_secs(1);
+        assert_eq!(provider.has_key(&key, late), None);
+        let said = provider.look_for_key(&key, late).await;
+        assert_eq!(said, Err(Outage::KeysUnavailable.into()));
+        assert_eq!(provider.look_for_key(&key, NOW).await, Ok(believed));
+        // It is asked for where it may be new, and is gone where the provider says so.
+        let next = SigningKey::generate().unwrap();
+        idp.show_keys(&[&next]);
+        pass(Duration::from_secs(11)).await;
+        let token = idp.access_token(&next, &json!({}));
+        let verdict = judge(&*provider, &token, NOW).await.unwrap();
+        let other = verdict.grounds().signer.unwrap();
+        assert_ne!(other, key);
+        let gone = refused(Refusal::BadSignature);
+        assert_eq!(provider.has_key(&key, NOW), Some(Err(gone.clone())));
+        assert_eq!(provider.look_for_key(&key, NOW).await, Err(gone));
+        idp.show_keys(&[&next, &idp.key]);
+        pass(Duration::from_secs(11)).await;
+        assert_eq!(provider.has_key(&key, NOW), None, "it may be there again");
+        assert!(provider.look_for_key(&key, NOW).await.is_ok());
+        assert!(matches!(provider.has_key(&other, NOW), Some(Ok(_))));
     }
 
     #[tokio::test]

@@ -267,6 +267,7 @@ impl Asker {
             token: Some(token_id(token, &claims)),
             sid: claims.text("sid").map(Box::from),
             kid: None,
+            signer: None,
         };
         let vouched = self.voucher.vouch(&subject, &claims, kept)?;
         let vouched = vouched.with_leeway(LEEWAY).of_credential_until(expires);

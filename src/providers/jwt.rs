@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::identity::KeyPrint;
 use crate::identity::ProviderId;
 use crate::providers::Authenticated;
 use crate::providers::Epoch;
@@ -71,6 +72,14 @@ impl Provider for JwtProvider {
 
     fn look_for_keys(&self) {
         self.tokens.look_for_keys();
+    }
+
+    fn has_key(&self, key: &KeyPrint, now: UnixTime) -> Option<Result<UnixTime, ProviderError>> {
+        self.tokens.has_key(key, now)
+    }
+
+    async fn look_for_key(&self, key: &KeyPrint, now: UnixTime) -> Result<UnixTime, ProviderError> {
+        self.tokens.look_for_key(key, now).await
     }
 
     async fn authenticate(

@@ -92,6 +92,7 @@ use async_trait::async_trait;
 use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::Issuer;
+use crate::identity::KeyPrint;
 use crate::identity::Outage;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
@@ -215,6 +216,25 @@ pub(crate) trait Provider: fmt::Debug + Send + Sync {
 
     /// Has keys fetched that may be new, if that is due; nobody waits for them.
     fn look_for_keys(&self) {}
+
+    /// Whether what this key of it signs is still good, and until when that is to be believed; `None`: [`Self::look_for_key`].
+    /// As of a token that the key has signed, whoever is asked.
+    fn has_key(&self, _key: &KeyPrint, _now: UnixTime) -> Option<Result<UnixTime, ProviderError>> {
+        Some(Err(Refusal::BadSignature.into()))
+    }
+
+    /// The same once its keys were fetched, where that may help. Called on the background runtime.
+    ///
+    /// # Errors
+    ///
+    /// A refusal: the key is gone. An outage: nobody can say.
+    async fn look_for_key(
+        &self,
+        _key: &KeyPrint,
+        _now: UnixTime,
+    ) -> Result<UnixTime, ProviderError> {
+        Err(Refusal::BadSignature.into())
+    }
 
     /// Judges `credential` as of `now`. Called on the background runtime.
     ///

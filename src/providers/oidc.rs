@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::identity::Credential;
+use crate::identity::KeyPrint;
 use crate::identity::ProviderId;
 use crate::providers::Ability;
 use crate::providers::Authenticated;
@@ -124,6 +125,14 @@ impl Provider for OidcProvider {
 
     fn look_for_keys(&self) {
         self.tokens.look_for_keys();
+    }
+
+    fn has_key(&self, key: &KeyPrint, now: UnixTime) -> Option<Result<UnixTime, ProviderError>> {
+        self.tokens.has_key(key, now)
+    }
+
+    async fn look_for_key(&self, key: &KeyPrint, now: UnixTime) -> Result<UnixTime, ProviderError> {
+        self.tokens.look_for_key(key, now).await
     }
 
     async fn authenticate(

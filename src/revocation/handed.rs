@@ -19,6 +19,8 @@ use crate::revocation::list::Revocations;
 use crate::revocation::origin::Origin;
 use crate::revocation::origin::Written;
 use crate::revocation::respelled::respelled;
+use crate::revocation::signer;
+use crate::revocation::signer::Signer;
 use crate::revocation::standing::Standing;
 use crate::session::Purpose;
 use crate::store::Expect;
@@ -72,6 +74,8 @@ pub(crate) struct Handed {
     pub(crate) owners: Vec<ProviderId>,
     /// Of whom it was made; nobody: it is no credential here.
     pub(crate) origin: Option<Box<Origin>>,
+    /// Which keys have signed what it was made of.
+    pub(crate) signers: Vec<Signer>,
     pub(super) marks: Vec<Mark>,
     pub(super) began: Option<UnixTime>,
     /// Whether it was given back.
@@ -102,6 +106,8 @@ struct Row {
     owners: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Written>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signers: Vec<signer::Written>,
 }
 
 impl Revocations {
@@ -266,6 +272,7 @@ impl HandOut<'_> {
             digest,
             owners: Vec::new(),
             origin: self.origin.cloned().map(Box::new),
+            signers: Vec::new(),
             marks: Vec::new(),
             began: parent.began(),
             over: false,
@@ -275,6 +282,11 @@ impl HandOut<'_> {
         for mark in parent.all().iter().chain(&client).chain([&own]).chain(&key) {
             if !handed.marks.contains(mark) {
                 handed.marks.push(*mark);
+            }
+        }
+        for signer in parent.signers() {
+            if !handed.signers.contains(&signer) {
+                handed.signers.push(signer);
             }
         }
         let name = self.client.map(|client| client.subject.as_str());
@@ -329,6 +341,7 @@ impl Handed {
             over: self.over,
             owners: owners.map(str::to_owned).collect(),
             origin: self.origin.as_ref().map(|origin| origin.written()),
+            signers: self.signers.iter().map(Signer::written).collect(),
         };
         serde_json::to_vec(&row).map_err(|error| StoreError::Damaged(error.to_string()))
     }
@@ -343,7 +356,10 @@ fn read(plain: &[u8], digest: [u8; 32]) -> Option<Handed> {
         Some(written) => Some(Box::new(written.read()?)),
         None => None,
     };
+    let signers: Option<Vec<_>> = row.signers.iter().map(signer::Written::read).collect();
+    let signers = signers?;
     left.is_empty().then_some(Handed {
+        signers,
         origin,
         clients: row.clients,
         minted: row.minted,

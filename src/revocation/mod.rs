@@ -23,6 +23,7 @@ mod origin;
 mod record;
 mod respelled;
 mod rested;
+mod signer;
 mod standing;
 #[cfg(test)]
 mod testing;

@@ -15,6 +15,7 @@ use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::handed::Handed;
 use crate::revocation::index::Index;
+use crate::revocation::signer::Signer;
 use crate::session::Before;
 use crate::session::CameBy;
 
@@ -28,6 +29,8 @@ pub(crate) struct Marks {
     grounds: Grounds,
     /// What else ends it.
     more: Vec<Mark>,
+    /// Which keys have signed what it was made of.
+    signers: Vec<Signer>,
     /// Whether it is a token that was made here of another one.
     made: bool,
     began: Option<UnixTime>,
@@ -46,6 +49,7 @@ impl Marks {
             canonical: canonical.clone(),
             grounds: grounds.clone(),
             more: Vec::new(),
+            signers: Vec::new(),
             made: false,
             began: grounds.began,
             all: OnceLock::new(),
@@ -70,6 +74,15 @@ impl Marks {
     /// When it began, as far as anybody knows.
     pub(super) const fn began(&self) -> Option<UnixTime> {
         self.began
+    }
+
+    /// Which keys have signed it, or what it was made of.
+    pub(super) fn signers(&self) -> impl Iterator<Item = Signer> {
+        let own = self.grounds.signer.map(|key| Signer {
+            provider: self.identity.provider.clone(),
+            key,
+        });
+        own.into_iter().chain(self.signers.iter().cloned())
     }
 
     fn made(&self) -> Vec<Mark> {
@@ -132,6 +145,7 @@ impl Marks {
     #[must_use]
     pub(crate) fn and_given(mut self, handed: &Handed) -> Self {
         self.more.extend_from_slice(&handed.marks);
+        self.signers.extend_from_slice(&handed.signers);
         self.since(handed.began)
     }
 

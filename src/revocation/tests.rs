@@ -66,6 +66,7 @@ impl Instance {
         let grounds = Grounds {
             began,
             kid: Some("n1".into()),
+            signer: None,
             token: Some(TokenId::Named("t1".into())),
             sid: Some("s1".into()),
         };
@@ -691,6 +692,7 @@ async fn what_is_noted_of_a_persons_refresh_tokens_is_erased_with_them_and_nobod
     let grounds = Grounds {
         began: Some(at(0)),
         kid: None,
+        signer: None,
         token: None,
         sid: None,
     };

@@ -256,6 +256,8 @@ impl Body {
                 // What was revoked while somebody was on the way is not outlived by what came of it.
                 began: Some(UnixTime::from_millis(of.began)),
                 kid: of.kid.as_deref().map(Into::into),
+                // A session does not end with the key of a token that somebody has signed in with.
+                signer: None,
                 token: None,
                 sid: of.sid.as_deref().map(Into::into),
             },

@@ -12,6 +12,7 @@ use aws_lc_rs::signature;
 use aws_lc_rs::signature::ParsedPublicKey;
 use aws_lc_rs::signature::VerificationAlgorithm;
 
+use crate::identity::KeyPrint;
 use crate::token::algorithm::Algorithm;
 
 /// Bits of an RSA modulus: fewer are weak (RFC 7518 §3.3), more make a signature check a weapon.
@@ -212,6 +213,17 @@ impl Key {
     /// What it may check.
     pub(super) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
         self.checks.iter().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// The key as one that checks `algorithm`.
+    pub(super) fn print(&self, algorithm: Algorithm) -> KeyPrint {
+        let whole = digest_of(&[b"signer", algorithm.as_str().as_bytes(), &self.material]);
+        let mut print = [0; 16];
+        print
+            .iter_mut()
+            .zip(whole)
+            .for_each(|(to, from)| *to = from);
+        KeyPrint::from_bytes(print)
     }
 
     /// Takes over what the same key may check under another entry of its set.

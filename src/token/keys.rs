@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::identity::KeyPrint;
 use crate::token::algorithm::Algorithm;
 use crate::token::json;
 use crate::token::json::Budget;
@@ -194,6 +195,17 @@ impl KeySet {
         }
     }
 
+    /// Whether it has the key itself, whatever that is called, and takes what it signs by one of these algorithms.
+    pub fn has(&self, print: &KeyPrint, taken: &[Algorithm]) -> bool {
+        let is = |key: &Key| {
+            let mut own = key
+                .algorithms()
+                .filter(|algorithm| taken.contains(algorithm));
+            own.any(|algorithm| key.print(algorithm) == *print)
+        };
+        self.0.iter().any(is)
+    }
+
     /// Whether a key of `before` is not in this set any more: then verdicts that rest on it must go.
     pub fn lost_a_key_of(&self, before: &Self) -> bool {
         let still = |old: &Key| {
@@ -309,6 +321,20 @@ mod tests {
         let expected = ["bitcoin", "post-quantum", "secret", "enc"];
         assert_eq!(skipped[..4], expected.map(Some));
         assert_eq!(skipped[4], None);
+    }
+
+    #[test]
+    fn a_key_is_itself_by_whatever_name_and_only_for_what_it_signs_by() {
+        let smith = Smith::new(Algorithm::Es256);
+        let (set, _) = remote(&[smith.jwk("a")]);
+        let print = set.0.first().unwrap().print(Algorithm::Es256);
+        let all = [Algorithm::Es256, Algorithm::Rs256];
+        assert!(set.has(&print, &all));
+        assert!(!set.has(&print, &[Algorithm::Rs256]), "nobody takes it");
+        assert!(remote(&[smith.jwk("b")]).0.has(&print, &all));
+        let other = remote(&[Smith::new(Algorithm::Es256).jwk("a")]).0;
+        assert!(!other.has(&print, &all), "another key of the same name");
+        assert!(!KeySet::default().has(&print, &all));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::clock::UnixTime;
 use crate::identity::ClaimMap;
 use crate::identity::Grounds;
+use crate::identity::KeyPrint;
 use crate::identity::Refusal;
 use crate::identity::Subject;
 use crate::identity::TokenId;
@@ -114,7 +115,7 @@ pub fn verify(
     if !policy.algorithms.contains(&token.algorithm()) {
         return Err(Refusal::BadSignature.into());
     }
-    let kid = check_signature(&token.jws, keys)?;
+    let signer = check_signature(&token.jws, keys)?;
     let Unverified { jws, claims, .. } = token;
     if claims.text("iss") != Some(policy.issuer.as_str()) {
         return Err(Refusal::WrongIssuer.into());
@@ -123,7 +124,7 @@ pub fn verify(
     check_audience(&claims, policy)?;
     let expires = check_times(&claims, policy, now)?;
     let subject = subject(&claims, &policy.kind)?;
-    let grounds = grounds(&jws, kid, &claims)?;
+    let grounds = grounds(&jws, signer, &claims)?;
     Ok(Verified {
         subject,
         expires,
@@ -132,8 +133,11 @@ pub fn verify(
     })
 }
 
+/// The key that has signed: its name in the set, if it has one there, and itself.
+type Signer<'a> = (Option<&'a str>, KeyPrint);
+
 /// What names the token. A revocation finds it by `jti` whatever its spelling; without one, by what was signed as payload.
-fn grounds(jws: &Jws<'_>, kid: Option<&str>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
+fn grounds(jws: &Jws<'_>, signer: Signer<'_>, claims: &ClaimMap) -> Result<Grounds, Refusal> {
     let named = claims.text("jti").filter(|jti| !jti.is_empty());
     // By another name a revocation would not find it.
     if named.is_some_and(|jti| MAX_ID_BYTES < jti.len()) {
@@ -154,7 +158,8 @@ fn grounds(jws: &Jws<'_>, kid: Option<&str>, claims: &ClaimMap) -> Result<Ground
     Ok(Grounds {
         began: seconds(claims, "iat", Round::Down)?,
         // Whoever leaves the name out is found by the key all the same.
-        kid: jws.header.kid.clone().or_else(|| kid.map(Box::from)),
+        kid: jws.header.kid.clone().or_else(|| signer.0.map(Box::from)),
+        signer: Some(signer.1),
         token: Some(id),
         sid: sid.map(Box::from),
     })
@@ -170,8 +175,8 @@ pub fn verify_signature_only(jws: &str, keys: &KeySet) -> Result<(), TokenError>
     check_signature(&jws, keys).map(drop)
 }
 
-/// By which key of the set, if that has a name there.
-fn check_signature<'a>(jws: &Jws<'_>, keys: &'a KeySet) -> Result<Option<&'a str>, TokenError> {
+/// By which key of the set.
+fn check_signature<'a>(jws: &Jws<'_>, keys: &'a KeySet) -> Result<Signer<'a>, TokenError> {
     let algorithm: Algorithm = jws.header.algorithm;
     let key = match keys.find(jws.header.kid.as_deref(), algorithm) {
         Found::Key(key) => key,
@@ -179,7 +184,7 @@ fn check_signature<'a>(jws: &Jws<'_>, keys: &'a KeySet) -> Result<Option<&'a str
         Found::Unknown => return Err(TokenError::UnknownKey),
     };
     if key.check(algorithm, jws.signing_input.as_bytes(), &jws.signature) {
-        Ok(key.kid.as_deref())
+        Ok((key.kid.as_deref(), key.print(algorithm)))
     } else {
         Err(Refusal::BadSignature.into())
     }

@@ -316,7 +316,7 @@ async fn kids(proxy: &Proxy) -> Vec<String> {
         .collect()
 }
 
-fn header(token: &str) -> Value {
+pub(crate) fn header(token: &str) -> Value {
     use base64::Engine as _;
     let part = token.split('.').next().unwrap();
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD

@@ -24,7 +24,9 @@ use crate::two_providers;
 
 const TOKEN: &str = "/.authferry/oauth2/token";
 const REVOKE: &str = "/.authferry/oauth2/revoke";
+const INTROSPECT: &str = "/.authferry/oauth2/introspect";
 const SHOP: (&str, &str) = ("shop", "s3cret");
+const DESK: (&str, &str) = ("desk", "s3cret");
 const HEADERS: [&str; 3] = ["x-remote-user", "x-remote-name", "x-remote-groups"];
 
 pub(crate) struct Stage {
@@ -65,7 +67,7 @@ token_endpoint:
   audiences: {{ ours: {{ exchanges: [ours] }}, bound: {{ exchanges: [bound] }}, others: {{ exchanges: [others] }} }}
   clients:
     shop: {{ secret_hashes: ["{hash}"], grants: [token_exchange], audiences: [ours, others], scopes: [read] }}
-    desk: {{ secret_hashes: ["{hash}"], grants: [token_exchange], audiences: [ours], scopes: [read] }}
+    desk: {{ secret_hashes: ["{hash}"], grants: [token_exchange], audiences: [ours], scopes: [read], introspect: true }}
     batch: {{ secret_hashes: ["{hash}"], grants: [client_credentials], audiences: [bound], scopes: [read], {at} }}
 server:
   listen: 127.0.0.1:0
@@ -294,6 +296,70 @@ async fn whatever_ends_it_ends_it_at_once() {
     assert_eq!(call(&proxy, last).await.status, 401);
     let next = exchanged(&proxy, &subject(&stage.old, "dora"), "ours").await;
     assert_eq!(call(&proxy, &next).await.status, 200, "{}", proxy.log());
+}
+
+/// Judged as the token would be that it was made of: while its provider is away it counts, and is over with its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_provider_takes_out_takes_along_what_we_made_of_what_it_had_signed() {
+    let stage = Stage::new().await;
+    let proxy = stage.starts().await;
+    let parent = subject(&stage.old, "alice");
+    let kept = exchanged(&proxy, &parent, "ours").await;
+    assert_eq!(call(&proxy, &kept).await.status, 200, "{}", proxy.log());
+    let other = exchanged(&proxy, &subject(&stage.new, "bob"), "ours").await;
+    // What was made of what was made of it,
+    let answer = exchange(&proxy, DESK, &kept, "ours").await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+    let again = object(&answer)["access_token"].as_str().unwrap().to_owned();
+    // which nobody has looked at before.
+    stage.old.fail_with(Some(503));
+    let active = async |token: &str| {
+        let answer = post(&proxy, DESK, INTROSPECT, &[("token", token)]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        object(&answer)["active"].as_bool().unwrap()
+    };
+    for token in [&kept, &again, &other] {
+        assert_eq!(call(&proxy, token).await.status, 200, "{}", proxy.log());
+        assert!(active(token).await);
+    }
+    stage.old.fail_with(None);
+    stage.old.rotate();
+    // The set is fetched for the first token of a new key.
+    let next = subject(&stage.old, "alice");
+    until(async || call(&proxy, &next).await.status == 200).await;
+    for token in [&parent, &kept, &again] {
+        assert_eq!(call(&proxy, token).await.status, 401, "{}", proxy.log());
+    }
+    assert!(!active(&kept).await && !active(&again).await);
+    let answer = exchange(&proxy, DESK, &kept, "ours").await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(call(&proxy, &other).await.status, 200, "{}", proxy.log());
+    assert!(active(&other).await);
+    let next = exchanged(&proxy, &next, "ours").await;
+    assert_eq!(call(&proxy, &next).await.status, 200, "{}", proxy.log());
+}
+
+/// By name, too: while the provider still has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_a_provider_that_is_revoked_takes_along_what_we_made_of_what_it_had_signed() {
+    let stage = Stage::new().await;
+    let proxy = stage.starts().await;
+    let parent = subject(&stage.old, "alice");
+    let token = exchanged(&proxy, &parent, "ours").await;
+    let other = exchanged(&proxy, &subject(&stage.new, "bob"), "ours").await;
+    assert_eq!(call(&proxy, &token).await.status, 200, "{}", proxy.log());
+    let kid = crate::made::header(&parent)["kid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let named = format!("--key={kid}");
+    let words = [&*named, "--provider", "old", "--reason", "leaked"];
+    let (done, said) = revoke(&proxy, &words);
+    assert!(done, "{said}");
+    for token in [&parent, &token] {
+        assert_eq!(call(&proxy, token).await.status, 401);
+    }
+    assert_eq!(call(&proxy, &other).await.status, 200, "{}", proxy.log());
 }
 
 /// `explain` says whose it is, as the application is told.

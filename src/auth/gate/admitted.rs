@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::gate::UpstreamToken;
+use crate::auth::gate::signed::Signed;
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ClaimMap;
@@ -32,6 +33,7 @@ pub(crate) struct Admitted {
     pub(super) life_ends: UnixTime,
     pub(super) rests_on: Epoch,
     pub(super) epoch: u64,
+    pub(super) signed: Signed,
     pub(super) session: Option<Arc<Live>>,
     pub(super) standing: Standing,
     pub(super) kill: KillPosition,
@@ -74,6 +76,7 @@ impl Admitted {
         now < self.expires
             && self.kill == kill
             && self.rests_on.current() == self.epoch
+            && self.signed.still_good()
             && self.standing.holds(now)
             && self
                 .token

@@ -166,8 +166,8 @@ impl Gate {
             Some(left) => marks.and_account(left),
             None => marks,
         };
-        let marks = match made {
-            Some(made) => made.and_its_own(marks),
+        let (marks, signed) = match made {
+            Some(made) => (made.and_its_own(marks), made.signed().clone()),
             None => self.made_of(asked, credential, identity, marks).await?,
         };
         let standing = self.stands_there(asked, owner, credential, marks)?;
@@ -249,7 +249,8 @@ impl Gate {
             expires: until(
                 asked
                     .policy
-                    .cut_of_class(provider, class, proof.expires(), asked.now),
+                    .cut_of_class(provider, class, proof.expires(), asked.now)
+                    .min(signed.until),
                 &token,
             ),
             token,
@@ -257,6 +258,7 @@ impl Gate {
             life_ends: asked.policy.cut(provider, life_ends, asked.now),
             rests_on: made.map_or(owner.epoch(), Made::rests_on).clone(),
             epoch,
+            signed,
             session: None,
             standing,
             kill: asked.kill,

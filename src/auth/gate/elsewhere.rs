@@ -62,7 +62,8 @@ impl Gate {
             NotJoined::Store(error) => AuthError::store(&error, class),
         })?;
         let marks = Marks::of(identity, &canonical, proof.grounds());
-        let marks = self.made_of(&asked, &credential, identity, marks).await?;
+        let made = self.made_of(&asked, &credential, identity, marks);
+        let (marks, _signed) = made.await?;
         self.stands(&asked, provider, class, marks)?;
         self.exercised(&asked, class, &canonical, identity).await?;
         self.accepted_of(&asked, class, &canonical, identity)?;

@@ -21,6 +21,7 @@ mod owner;
 mod passwords;
 mod renewal;
 mod sides;
+mod signed;
 pub(super) mod stands;
 mod wrapped;
 
@@ -45,6 +46,7 @@ use crate::auth::gate::admitted::until;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::asked::Instead;
 use crate::auth::gate::exchanged::Holder;
+use crate::auth::gate::signed::Signed;
 use crate::auth::gate::stands::marks_of;
 use crate::auth::gate::stands::still_stands;
 use crate::auth::gate::wrapped::Its;
@@ -335,6 +337,7 @@ impl Gate {
             life_ends: asked.policy.cut(provider, restored.ends(), asked.now),
             rests_on: owner.epoch().clone(),
             epoch,
+            signed: Signed::default(),
             session: Some(Arc::clone(restored.live())),
             standing,
             kill: asked.kill,

@@ -10,6 +10,7 @@ use crate::auth::gate::Admitted;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::credential::Judged;
+use crate::auth::gate::signed::Signed;
 use crate::clock::UnixTime;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
@@ -29,6 +30,8 @@ pub(super) struct Made {
     class: CredentialClass,
     /// What ends the token itself: our keys,
     rests_on: Epoch,
+    /// the keys that have signed what it was made of,
+    signed: Signed,
     /// and its own name.
     named: Option<(Box<str>, TokenId)>,
 }
@@ -42,6 +45,11 @@ impl Made {
     /// What the verdict about the token rests on.
     pub(super) const fn rests_on(&self) -> &Epoch {
         &self.rests_on
+    }
+
+    /// The keys that have signed what it was made of.
+    pub(super) const fn signed(&self) -> &Signed {
+        &self.signed
     }
 
     /// What ends it, with what ends the account that it stands for.
@@ -96,6 +104,7 @@ impl Gate {
             .judge(provider, &self.deps.providers)
             .ok_or_else(|| AuthError::refused(Refusal::NotAccepted, provider, class))?;
         self.may_be_judged(asked, provider, origin.class())?;
+        let signed = self.still_signed(&handed, class, asked.now).await?;
         let proof = token.stands_for(origin.identity());
         let proof = proof.ok_or_else(|| refused(Refusal::Policy))?;
         let issuer = token.identity().key.issuer.as_str();
@@ -103,6 +112,7 @@ impl Gate {
         let made = Made {
             class: origin.class(),
             rests_on: own.epoch().clone(),
+            signed,
             named: named.map(|token| (issuer.into(), token)),
             handed,
         };
@@ -141,8 +151,9 @@ impl Gate {
             return Err(refused(Refusal::Expired));
         }
         let handed = self.handed(&credential, class, now).await?;
-        let origin = handed.and_then(|handed| handed.origin);
-        let origin = origin.ok_or_else(|| refused(Refusal::Revoked))?;
+        let handed = handed.ok_or_else(|| refused(Refusal::Revoked))?;
+        self.still_signed(&handed, class, now).await?;
+        let origin = handed.origin.ok_or_else(|| refused(Refusal::Revoked))?;
         let proof = token.stands_for(origin.identity());
         let proof = proof.ok_or_else(|| refused(Refusal::Policy))?;
         Ok(Arc::clone(proof.identity()))
@@ -189,11 +200,14 @@ mod tests {
     use crate::identity::CanonicalSubject;
     use crate::identity::Grounds;
     use crate::identity::Issuer;
+    use crate::identity::KeyPrint;
+    use crate::identity::Outage;
     use crate::identity::ProviderId;
     use crate::identity::Subject;
     use crate::identity::SubjectKey;
     use crate::providers::OwnKeys;
     use crate::providers::OwnTokens;
+    use crate::providers::Provider;
     use crate::revocation::HandOut;
     use crate::revocation::Standing;
     use crate::rollout::KillPosition;
@@ -288,6 +302,7 @@ mod tests {
             let known = &self.world.revocations;
             let grounds = Grounds {
                 began: Some(at(0)),
+                signer: Some(KeyPrint::from_bytes([7; 16])),
                 ..Grounds::default()
             };
             let parent = Standing::new(known.index(), Marks::of(whose, person, &grounds));
@@ -411,6 +426,48 @@ mod tests {
         };
         let forged = minted(&other, "j-5");
         assert_eq!(stage.refused(&forged).await, "bad_signature self");
+    }
+
+    /// As what it was made of would be: refused where its key is gone, and 503 while nobody can say.
+    #[tokio::test]
+    async fn it_ends_with_the_key_that_has_signed_what_it_was_made_of() {
+        let stage = stage();
+        for (number, provider) in ["old", "new"].into_iter().enumerate() {
+            let token = minted(&stage.keys, &format!("j-{number}"));
+            assert!(
+                stage
+                    .given(&token, "shop", &somebody(provider, "alice"))
+                    .await
+            );
+            let owner = match provider {
+                "old" => &stage.world.old,
+                _ => &stage.world.new,
+            };
+            let says = |said| *owner.keys.lock().unwrap() = said;
+            // It is kept for no longer than its keys are believed.
+            says(Ok(at(60)));
+            let kept = stage.admit(&token).await.unwrap();
+            assert!(kept.still_good(KillPosition::Off, at(59)));
+            assert!(!kept.still_good(KillPosition::Off, at(60)));
+            // A key has left.
+            owner.epoch().raise();
+            assert!(!kept.still_good(KillPosition::Off, at(2)));
+            assert!(stage.admit(&token).await.is_ok(), "another one");
+            says(Err(Refusal::BadSignature.into()));
+            assert_eq!(stage.refused(&token).await, format!("revoked {provider}"));
+            says(Err(Outage::KeysUnavailable.into()));
+            let said = stage.admit(&token).await.unwrap_err();
+            let is = matches!(
+                said,
+                AuthError::Unavailable {
+                    outage: Outage::KeysUnavailable,
+                    ..
+                }
+            );
+            assert!(is, "{said}");
+            says(Ok(UnixTime::NEVER));
+            assert!(stage.admit(&token).await.is_ok());
+        }
     }
 
     #[tokio::test]

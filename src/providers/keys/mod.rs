@@ -16,11 +16,13 @@ pub(super) use source::Source;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
+use crate::identity::KeyPrint;
 use crate::identity::Outage;
 use crate::identity::Refusal;
 use crate::providers::OwnKeys;
 use crate::providers::ProviderError;
 use crate::providers::watched::Watched;
+use crate::token::Algorithm;
 use crate::token::KeySet;
 
 /// The keys of one issuer.
@@ -85,6 +87,41 @@ impl Keys {
                 .settled()
                 .unwrap_or_else(|| Outage::KeysUnavailable.into()),
         }
+    }
+
+    /// Until when a key counts for what it signs by one of these algorithms, or the verdict on a token that it has signed; `None`: a
+    /// fetch might change it.
+    pub(super) fn has(
+        &self,
+        key: &KeyPrint,
+        taken: &[Algorithm],
+        now: UnixTime,
+    ) -> Option<Result<UnixTime, ProviderError>> {
+        if let Some(until) = self.believes(key, taken, now) {
+            return Some(Ok(until));
+        }
+        let otherwise = self.settled()?;
+        // A fetch may have ended between the first look at the keys and the question whether one is due.
+        Some(self.believes(key, taken, now).ok_or(otherwise))
+    }
+
+    /// The same once they were fetched, where that may help.
+    pub(super) async fn look_for(
+        &self,
+        key: &KeyPrint,
+        taken: &[Algorithm],
+        now: UnixTime,
+    ) -> Result<UnixTime, ProviderError> {
+        if let Some(said) = self.has(key, taken, now) {
+            return said;
+        }
+        let otherwise = self.fetch().await;
+        self.believes(key, taken, now).ok_or(otherwise)
+    }
+
+    fn believes(&self, key: &KeyPrint, taken: &[Algorithm], now: UnixTime) -> Option<UnixTime> {
+        let keys = self.current(now)?;
+        keys.has(key, taken).then(|| self.believed_until())
     }
 
     /// Whether there are keys to judge by.
