@@ -8,6 +8,7 @@ use crate::auth::Answer;
 use crate::auth::AppPolicy;
 use crate::auth::AuthError;
 use crate::auth::Standing;
+use crate::clock::UnixTime;
 use crate::identity::Refusal;
 
 /// What a client gets. The proxy turns each into one response.
@@ -125,7 +126,16 @@ pub(super) enum Not {
     Limited(Standing),
 }
 
+/// For so long a client is told to wait at the longest.
+const LONGEST: u64 = 86_400;
+
 impl Not {
+    /// A provider gives again what its client has given back: nobody gets that one any more, and no other one comes before it ends.
+    pub(super) fn given_back(ends: UnixTime, now: UnixTime) -> Self {
+        let seconds = ends.since(now).as_secs().saturating_add(1);
+        Self::Later(seconds.min(LONGEST), "revoked")
+    }
+
     /// What the gate said of the token that was presented.
     pub(super) fn admitted(why: &AuthError, policy: &AppPolicy) -> Self {
         match why {

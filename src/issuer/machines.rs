@@ -144,12 +144,17 @@ impl Issuer {
             origin: None,
             ends: ends.unwrap_or(call.now),
         };
+        let ends = token.ends;
         let noted = self.deps.revocations.hands_out(token, call.now).await;
-        if !noted.or(Err(Not::Later(LATER, "store")))? {
-            return Err(Not::Denied(Denied::InvalidTarget, "revoked"));
-        }
+        let noted = noted.or(Err(Not::Later(LATER, "store")))?;
         // What was revoked while that was noted is not handed out either.
-        self.side(call, client).map(drop)
+        self.side(call, client)?;
+        if noted {
+            Ok(())
+        } else {
+            // The client may have a token, and its provider has no other one yet.
+            Err(Not::given_back(ends, call.now))
+        }
     }
 
     /// What the provider gives.

@@ -53,7 +53,7 @@ token_endpoint:
   origin: https://app.test
   audiences: {{ app: {{ exchanges: [to-new, to-old] }}, ours: {{ exchanges: [ours] }}, api: {{ exchanges: [to-api, back-to-api] }} }}
   clients:
-    batch: {{ secret_hashes: ["{}"], grants: [client_credentials], audiences: [api], scopes: [read], introspect: true, at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }}, new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}
+    batch: {{ secret_hashes: ["{}"], grants: [client_credentials], audiences: [api, app], scopes: [read], introspect: true, at: {{ old: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }}, new: {{ id: svc, secret: {{ env: HARNESS_SECRET }} }} }} }}
     shop: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours, api], scopes: [read], introspect: true }}
     other: {{ secret_hashes: ["{}"], grants: [token_exchange], audiences: [app, ours], scopes: [read], introspect: true }}
 sessions: {{ store: embedded }}
@@ -334,6 +334,62 @@ async fn a_client_that_has_given_back_what_it_got_gets_another_one() {
     assert_eq!(stage.back(SHOP, &first).await.status, 200);
     // A provider that gives the same again has no other one.
     is_error(&stage.exchanged(&bob, "app").await, 400, "invalid_target");
+}
+
+/// The client may have a token, and is told when to come again: its provider gives none but what it gave back.
+fn waits(answer: &Answer) {
+    is_error(answer, 503, "temporarily_unavailable");
+    let after = answer.header("retry-after").unwrap();
+    let after: u64 = after.parse().unwrap();
+    assert!((100..=301).contains(&after), "{after}");
+}
+
+/// A provider that gives a machine the same token until that ends, and ends none: what was given back stays over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_gave_its_own_token_back_waits_until_its_provider_has_another_one() {
+    let stage = stage().await;
+    let own = |jti: &str| {
+        let mut own = stage.new.claims("service");
+        for (name, value) in [("scope", "read"), ("client_id", "svc"), ("jti", jti)] {
+            own.insert(name.to_owned(), json!(value));
+        }
+        own.insert("exp".to_owned(), json!(now() + 200));
+        stage.new.sign(&own)
+    };
+    let always = |token: &str| {
+        let answer = json!({ "access_token": token, "expires_in": 200 });
+        stage.new.exchanges(json!({}), answer);
+    };
+    let asks = async || {
+        let pairs = [
+            ("grant_type", "client_credentials"),
+            ("audience", "app"),
+            ("scope", "read"),
+        ];
+        post(&stage.proxy, BATCH, TOKEN, &pairs).await
+    };
+    stage.new.revokes_none();
+    let first = own("first");
+    always(&first);
+    let got = asks().await;
+    assert_eq!(got.status, 200, "{}\n{}", got.text(), stage.proxy.log());
+    assert_eq!(object(&got)["access_token"], json!(first));
+    assert_eq!(call(&stage.proxy, &first).await.status, 200);
+    let answer = stage.back(BATCH, &first).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(call(&stage.proxy, &first).await.status, 401);
+    for _twice in 0..2 {
+        waits(&asks().await);
+    }
+    assert_eq!(call(&stage.proxy, &first).await.status, 401);
+    // Another one is had as soon as there is one.
+    let second = own("second");
+    always(&second);
+    let got = asks().await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert_eq!(object(&got)["access_token"], json!(second));
+    assert_eq!(call(&stage.proxy, &second).await.status, 200);
+    assert_eq!(call(&stage.proxy, &first).await.status, 401);
 }
 
 /// What a client gets for somebody else than the application is given back, and asked about, like what is for that.

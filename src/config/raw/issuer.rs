@@ -69,7 +69,7 @@ mappings! {
         subject_tokens: At<SubjectTokensWord>,
         /// Whether it may ask if a token is good (RFC 7662). It is told of tokens of both sides, and of what we minted for a client or, while any client may ask, for an upstream; of a token that is not for the application, but for an audience of `audiences`, if a client has it from here, with its `aud`. What an upstream got from us without asking cannot be revoked by itself (`unsupported_token_type`): it ends with what it was made of. Default `false`.
         introspect: At<bool>,
-        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself.
+        /// By provider: its registration there, for `client_credentials`, `refresh_token` and `device_code`. One with `auth: none` is public there, and gets no tokens for itself. Where the provider gives again what the client has given back (RFC 7009), that stays over, and the client waits for another one until that ends: 503 (`temporarily_unavailable`) with `Retry-After`.
         at: Named<RawClient>,
         /// What its refresh tokens are, for `refresh_token`.
         refresh: RawRefresh,
