@@ -146,4 +146,21 @@ for api in ("api_old", "api_new", "api_plain"):
     step(f"DPoP token at {api}", lambda: ask(bound["dpop"], api))
     step(f"mTLS token at {api}", lambda: ask(bound["mtls"], api, pair))
 step("DPoP token without a proof", lambda: ask(bound["dpop"], "api_plain"))
+print("DPoP token of our endpoint\t-", flush=True)
+
+
+def certified():
+    own = session("certified", None, "none").fetch_token(endpoint, grant_type="client_credentials", audience="bound", cert=pair)["access_token"]
+    body = own.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    if not claims["cnf"]["x5t#S256"]:
+        return "bound to nothing"
+    try:
+        ask(own, "api_plain")
+    except Refused:
+        return ask(own, "api_plain", pair)
+    return "good without its certificate"
+
+
+step("mTLS token of our endpoint", certified)
 step("mTLS token without its certificate", lambda: ask(bound["mtls"], "api_plain"))

@@ -117,10 +117,12 @@ identity: {{ canonical: {{ template: "{{subject}}" }} }}
 exchange:
   to-new: {{ token_exchange: {{ provider: new, audiences: [app] }} }}
   to-old: {{ token_exchange: {{ provider: old, audiences: [app] }} }}
+  ours: {{ mint: {{ issuer: "https://localhost:{port}/ours", audiences: [bound], binding: keep }} }}
 apps:
   apis:
     hosts: [localhost]
     upstream: {{ url: "{upstream}" }}
+    minted_tokens: [ours]
     routes:
       - {{ path: /old/*, exchange: to-old }}
       - {{ path: /new/*, exchange: to-new }}
@@ -137,17 +139,19 @@ rollout:
 token_endpoint:
   app: apis
   origin: https://localhost:{port}
-  audiences: {{ app: {{ exchanges: [to-new, to-old] }} }}
+  audiences: {{ app: {{ exchanges: [to-new, to-old] }}, bound: {{ exchanges: [ours] }} }}
   clients:
     old: {{ {own} }}
     new: {{ {own} }}
+    keyed: {{ {keyed} }}
     kept: {{ introspect: true, refresh: {{ adopt: old, grace: 0s }}, {all} }}
-    certified: {{ certificates: ["{thumbprint}"], grants: [client_credentials], audiences: [app], {at} }}
+    certified: {{ certificates: ["{thumbprint}"], grants: [client_credentials], audiences: [app, bound], {at} }}
 "#,
         old = provider(old),
         new = provider(new),
         upstream = upstream.url(),
         own = client("client_credentials"),
+        keyed = client("client_credentials").replace("[app]", "[bound]"),
         all = client("client_credentials, refresh_token, token_exchange, device_code"),
     )
 }

@@ -38,7 +38,7 @@ mappings! {
         scopes: RawScopeRules,
         /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
         actor: At<String>,
-        /// What happens to tokens of this provider itself. Default `pass`.
+        /// What happens to tokens of this provider itself. One that is bound to a key or a certificate does not pass (403): its proof is for us, and the application could be shown none. With `exchange` it becomes one that is bound to nothing (`binding: lose`); a token that we `mint` with `binding: keep` stays bound. Default `pass`.
         own_tokens: At<OwnTokensWord>,
         /// How much longer than the presented token the provider's may live by itself. Here it is never used for longer than the presented one, and nobody can make a provider's token shorter: whoever is given it could bring it elsewhere for that much longer. One that lives longer than this is not used (403, the log names this key). With `0s` nothing outlives anything, and a token that has less left than the provider's lives is refused, each in its last minutes. Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. Other than `0s` it is AFS025 of `check --strict`. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,
@@ -76,7 +76,7 @@ mappings! {
         scopes: RawScopeRules,
         /// How `may_act` of presented tokens calls us. For a client of `token_endpoint`, `may_act` names the client: by its name there with the `iss` of `token_endpoint`, or by its name at the provider of the token. Default: our client id there.
         actor: At<String>,
-        /// What happens to tokens of this provider itself. Default `pass`.
+        /// What happens to tokens of this provider itself. One that is bound to a key or a certificate does not pass (403): its proof is for us, and the application could be shown none. With `exchange` it becomes one that is bound to nothing (`binding: lose`); a token that we `mint` with `binding: keep` stays bound. Default `pass`.
         own_tokens: At<OwnTokensWord>,
         /// How much longer than the presented token the provider's may live by itself. Here it is never used for longer than the presented one, and nobody can make a provider's token shorter: whoever is given it could bring it elsewhere for that much longer. One that lives longer than this is not used (403, the log names this key). With `0s` nothing outlives anything, and a token that has less left than the provider's lives is refused, each in its last minutes. Where tokens of our registration there live no longer than this, every token can be exchanged at any age; where they live longer, one that is older than this is refused. What was exchanged already, for our registration there, gives nothing that outlives it. Nothing else than a token (a session, a password) is held to it, and a token of which nobody says how long it lives is used for a minute. Other than `0s` it is AFS025 of `check --strict`. From `0s` to `24h`. Default `1m`.
         longer_life: At<Span>,

@@ -161,9 +161,23 @@ func main() {
 	}
 	apis = append(apis, struct{ name, at string }{"api_plain", g.APIPlain})
 	for _, api := range apis {
-		step("DPoP token at "+api.name, func() error { return ask(with(ctx, bound.DPoP), api.at, "") })
-		step("mTLS token at "+api.name, func() error { return ask(with(certified, bound.MTLS), api.at, "") })
+		step("DPoP token at "+api.name, func() error { return ask(with(ctx, bound.DPoP), api.at, g.Issuers[api.name]) })
+		step("mTLS token at "+api.name, func() error { return ask(with(certified, bound.MTLS), api.at, g.Issuers[api.name]) })
 	}
 	step("DPoP token without a proof", func() error { return ask(with(ctx, bound.DPoP), g.APIPlain, "") })
 	step("mTLS token without its certificate", func() error { return ask(with(ctx, bound.MTLS), g.APIPlain, "") })
+	// What our endpoint binds.
+	say("DPoP token of our endpoint", "-")
+	step("mTLS token of our endpoint", func() error {
+		client := credentials("certified", "", oauth2.AuthStyleInParams)
+		client.EndpointParams = url.Values{"audience": {"bound"}}
+		own, err := client.Token(certified)
+		if err != nil {
+			return err
+		}
+		if ask(with(ctx, own.AccessToken), g.APIPlain, "") == nil {
+			return errors.New("good without its certificate")
+		}
+		return ask(with(certified, own.AccessToken), g.APIPlain, "")
+	})
 }
