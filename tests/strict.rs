@@ -39,9 +39,24 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "[crm] }, client: CLIENT, scopes: [openid, offline_access]",
     ),
     (
+        "AFS005",
+        "",
+        "exchange: { ours: { mint: { issuer: \"https://ferry.corp.example\", audiences: [api], binding: keep, scopes: { grant: [\"orders.*\"] } } } }",
+    ),
+    (
         "AFS006",
         "https://new.corp.example",
         "http://127.0.0.1:9000",
+    ),
+    (
+        "AFS006",
+        OIDC,
+        "introspection: { url: \"https://new.corp.example/introspect\", audiences: [crm], issuer: \"https://new.corp.example\", revoke: { url: \"http://127.0.0.1:9000/revoke\" }, client: CLIENT }",
+    ),
+    (
+        "AFS006",
+        "[crm] }",
+        "[crm] }, directory: { scim: { url: \"http://127.0.0.1:9000/scim\", token: { file: secret } } }",
     ),
     ("AFS007", "[crm] }", "[crm] }, client: CLIENT"),
     (

@@ -44,7 +44,7 @@ rules! {
     AUDIENCE "AFS002" "Every token is meant for somebody.";
     SHARED_SECRET "AFS003" "Who checks tokens cannot make them.";
     ANY_TYPE "AFS004" "A token says which kind it is.";
-    WIDE_SCOPES "AFS005" "A login asks for no more than it needs.";
+    WIDE_SCOPES "AFS005" "Nobody is asked for more than is needed: by a login, a client, an exchange.";
     PLAIN_PROVIDER "AFS006" "Providers are asked over TLS.";
     CLIENT_SECRET "AFS007" "We prove by a key who we are, not by a secret that both sides know.";
     ROTATION "AFS008" "The keys of sessions can be rotated: there is a second one.";
@@ -156,9 +156,7 @@ impl Judge<'_> {
                 let path = ["providers", id, "oidc"];
                 self.url(&path, "issuer", oidc.issuer.as_str());
                 self.verify(&path, &oidc.verify);
-                let wide = |scope: &str| {
-                    scope.contains('*') || scope.ends_with("/.default") || scope == "offline_access"
-                };
+                let wide = |scope: &str| clients::wide(scope) || scope == "offline_access";
                 if let Some(scope) = oidc.scopes.iter().find(|scope| wide(scope)) {
                     let message = format!("the scope `{scope}` is wide");
                     self.broken(&WIDE_SCOPES, &["providers", id, "oidc", "scopes"], message);
@@ -166,11 +164,8 @@ impl Judge<'_> {
                 if let Some(client) = &oidc.client {
                     self.client(&path, client);
                 }
-                if let Some(OidcDirectory::Keycloak(own)) = &oidc.directory {
-                    self.client(
-                        &[&path[..], &["directory", "keycloak"]].concat(),
-                        &own.client,
-                    );
+                if let Some(directory) = &oidc.directory {
+                    self.directory(&[&path[..], &["directory"]].concat(), directory);
                 }
             }
             KindSettings::Jwt(jwt) => {
@@ -183,6 +178,9 @@ impl Judge<'_> {
             KindSettings::Introspection(own) => {
                 let path = ["providers", id, "introspection"];
                 self.url(&path, "url", &own.url);
+                if let Some(url) = &own.revoke {
+                    self.url(&[&path[..], &["revoke"]].concat(), "url", url);
+                }
                 self.client(&path, &own.client);
                 if own.audiences.is_empty() {
                     let message = "no `audiences`: a token for anybody opens this door";
@@ -201,6 +199,18 @@ impl Judge<'_> {
                 }
             }
             KindSettings::Basic(_) | KindSettings::ApiKey(_) | KindSettings::ClientCert(_) => {}
+        }
+    }
+
+    fn directory(&mut self, path: &[&str], directory: &OidcDirectory) {
+        let at = |kind| [path, &[kind]].concat();
+        match directory {
+            OidcDirectory::Keycloak(own) => {
+                self.url(&at("keycloak"), "url", &own.url);
+                self.client(&at("keycloak"), &own.client);
+            }
+            OidcDirectory::Scim(own) => self.url(&at("scim"), "url", &own.url),
+            OidcDirectory::UserInfo(own) => self.url(&at("userinfo"), "url", &own.url),
         }
     }
 

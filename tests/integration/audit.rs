@@ -336,6 +336,9 @@ async fn each_request_is_one_event_whatever_comes_of_it() {
                 "{line}"
             );
         }
+        if outcome == "issued" && kind == "client_credentials" {
+            assert_eq!(line["scope"], "read", "{line}");
+        }
         if outcome == "issued" && kind != "client_credentials" {
             assert!(
                 line["subject"].as_str().unwrap().starts_with("p:"),

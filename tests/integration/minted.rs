@@ -52,7 +52,7 @@ impl Stage {
         let at = "at: { old: { id: authferry, secret: { env: HARNESS_SECRET } }, new: { id: authferry, secret: { env: HARNESS_SECRET } } }";
         let yaml = two_providers(&self.old, &self.new, &self.upstream, 100).replace(
             "    public_paths: [/public/*]\n",
-            "    minted_tokens: [ours, bound]\n    routes: [{ path: /write/*, require: { scopes: [write] } }, { path: /made/*, exchange: ours }, { path: /asked/*, exchange: to-new }, { path: /* }]\n",
+            "    minted_tokens: [ours, bound]\n    routes: [{ path: /write/*, require: { scopes: [write] } }, { path: /made/*, exchange: ours }, { path: /bound/*, exchange: bound }, { path: /asked/*, exchange: to-new }, { path: /* }]\n",
         );
         format!(
             r#"{yaml}
@@ -241,6 +241,40 @@ async fn a_machine_uses_what_is_bound_to_its_key() {
         let answer = asks(&proxy, "/x", scheme, token, &proofs).await;
         assert_eq!(answer.status, 401, "{scheme}");
     }
+}
+
+/// RFC 9449: the application gets what is bound to the same key, and nothing where that is not proved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_to_a_key_is_kept_on_the_way_to_the_application() {
+    let stage = Stage::new().await;
+    let proxy = stage.starts().await;
+    let holder = Holder::new();
+    let mut claims = stage.old.claims("alice");
+    let cnf = json!({ "jkt": holder.thumbprint() });
+    claims.insert("cnf".to_owned(), cnf.clone());
+    let token = stage.old.sign(&claims);
+    let used = |of: &Holder| {
+        let here = ("GET", "http://app.test/bound/x");
+        vec![of.proof(here, Some(&token), &json!({}))]
+    };
+    for (proofs, scheme) in [
+        (Vec::new(), "DPoP"),
+        (used(&Holder::new()), "DPoP"),
+        (used(&holder), "Bearer"),
+    ] {
+        let answer = asks(&proxy, "/bound/x", scheme, &token, &proofs).await;
+        assert_eq!(answer.status, 401, "{scheme}");
+    }
+    assert_eq!(stage.upstream.hits(), 0);
+    let answer = asks(&proxy, "/bound/x", "DPoP", &token, &used(&holder)).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
+    let got = stage.upstream.last().all("authorization").remove(0);
+    let (_, got) = got.split_once(' ').unwrap();
+    let got = crate::token_endpoint::claims(&json!(got));
+    assert_eq!(
+        (&got["iss"], &got["cnf"]),
+        (&json!("https://ferry.test"), &cnf)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

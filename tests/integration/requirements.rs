@@ -140,3 +140,58 @@ async fn who_is_in_no_known_country_or_says_nothing_does_not_get_further() {
     }
     assert_eq!(upstream.hits(), 8);
 }
+
+/// What a token lacks is said in the challenge: scopes (RFC 6750 §3.1), or a stronger sign-in (RFC 9470 §3).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_too_little_or_was_had_too_easily_is_told_what_is_wanted() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let verify = "verify: { audiences: [app]";
+    let acr =
+        format!("assurance: {{ acr_claim: acr, map: {{ \"1\": pwd, \"2\": mfa }} }}, {verify}");
+    let text = two_providers(&old, &new, &upstream, 100)
+        .replace(verify, &acr)
+        .replace(
+            "    public_paths: [/public/*]\n",
+            "    routes: [{ path: /strict/*, require: { acr: [mfa] } }, { path: /orders/*, require: { scopes: [orders.read] } }, { path: /* }]\n",
+        );
+    let proxy = Proxy::start(&text);
+    proxy.settled().await;
+    let ask = async |path: &str, said: Value| {
+        let mut claims = new.claims("alice");
+        claims.extend(said.as_object().unwrap().clone());
+        let bearer = format!("Bearer {}", new.sign(&claims));
+        let fields = [("Authorization", &*bearer)];
+        let answer = request(proxy.address, "GET", path, &fields, b"").await;
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        (answer.status, challenge.to_owned())
+    };
+    for (path, good) in [
+        ("/strict/x", json!({ "acr": "2" })),
+        ("/orders/x", json!({ "scope": "a orders.read" })),
+        ("/x", json!({})),
+    ] {
+        let (status, challenge) = ask(path, good).await;
+        assert_eq!((status, &*challenge), (200, ""), "{path}\n{}", proxy.log());
+    }
+    for said in [json!({ "acr": "1" }), json!({ "acr": "3" }), json!({})] {
+        let (status, challenge) = ask("/strict/x", said.clone()).await;
+        assert_eq!(status, 401, "{said}");
+        let wanted = "error=\"insufficient_user_authentication\"";
+        assert!(challenge.contains(wanted), "{said} {challenge}");
+        assert!(challenge.contains("acr_values=\"2\""), "{said} {challenge}");
+    }
+    for said in [
+        json!({ "scope": "orders.write" }),
+        json!({ "scope": "ORDERS.READ" }),
+        json!({}),
+    ] {
+        let (status, challenge) = ask("/orders/x", said.clone()).await;
+        assert_eq!(status, 403, "{said}");
+        assert!(
+            challenge.contains("error=\"insufficient_scope\""),
+            "{challenge}"
+        );
+        assert!(challenge.contains("scope=\"orders.read\""), "{challenge}");
+    }
+    assert_eq!(upstream.hits(), 3);
+}

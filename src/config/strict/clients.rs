@@ -91,6 +91,7 @@ impl Judge<'_> {
     }
 }
 
-fn wide(scope: &str) -> bool {
+/// Whether a scope stands for many.
+pub(super) fn wide(scope: &str) -> bool {
     scope.contains('*') || scope.ends_with("/.default")
 }

@@ -12,6 +12,8 @@ use crate::config::strict::OLD_KEYS;
 use crate::config::strict::ONE_SIGNING_KEY;
 use crate::config::strict::SHARED_SECRET;
 use crate::config::strict::UNREADABLE;
+use crate::config::strict::WIDE_SCOPES;
+use crate::config::strict::clients::wide;
 use crate::exchange::settings::Binding;
 use crate::exchange::settings::Format;
 use crate::exchange::settings::Mint;
@@ -35,6 +37,13 @@ impl Judge<'_> {
                     self.broken(&LOST_BINDING, &path, message);
                 }
                 Binding::Keep | Binding::Refuse => {}
+            }
+            let named = exchange.scopes.map.iter().map(|(_, there)| there);
+            let mut granted = exchange.scopes.grants.iter().chain(named);
+            if let Some(scope) = granted.find(|scope| wide(scope)) {
+                let message = format!("the scope `{scope}` is wide");
+                let path = [&path[..], &[kind, "scopes"]].concat();
+                self.broken(&WIDE_SCOPES, &path, message);
             }
             if !exchange.longer_life.is_zero() {
                 let message = "what a token is exchanged for may outlive it (`longer_life: 0s`)";
