@@ -18,6 +18,8 @@ use crate::providers::client::breaker::Breaker;
 use crate::providers::client::ended;
 use crate::providers::client::failure::Failure;
 use crate::providers::client::outcome;
+#[cfg(feature = "ldap")]
+use crate::providers::client::uses::sends;
 use crate::providers::settings;
 use crate::telemetry::metrics::Circuit;
 use crate::telemetry::metrics::Operation;
@@ -35,6 +37,12 @@ pub(in crate::providers) struct Guard {
 }
 
 impl Guard {
+    /// A call is to show a secret of ours.
+    #[cfg(feature = "ldap")]
+    pub(in crate::providers) fn sends(&self, purpose: &'static str) {
+        sends(&self.deps.metrics, &self.provider, purpose);
+    }
+
     /// For the calls to `provider`.
     pub(in crate::providers) fn new(
         provider: ProviderId,

@@ -13,6 +13,7 @@ mod failure;
 mod guard;
 mod pace;
 mod trust;
+mod uses;
 
 pub(in crate::providers) use ahead::Ahead;
 pub(in crate::providers) use breaker::Breaker;

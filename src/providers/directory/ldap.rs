@@ -100,12 +100,15 @@ impl LdapDirectory {
             let ldap = connection.ldap();
             let answer = match &self.own.bind {
                 None => work(ldap).await,
-                Some((dn, password)) => match ldap.simple_bind(dn, password.expose()).await {
-                    Err(error) => Err(ldap::outage(error)),
-                    // What is said of us is no judgement of anybody.
-                    Ok(bound) if bound.rc != 0 => Err(Outage::Malformed.into()),
-                    Ok(_) => work(ldap).await,
-                },
+                Some((dn, password)) => {
+                    self.guard.sends("ldap_bind");
+                    match ldap.simple_bind(dn, password.expose()).await {
+                        Err(error) => Err(ldap::outage(error)),
+                        // What is said of us is no judgement of anybody.
+                        Ok(bound) if bound.rc != 0 => Err(Outage::Malformed.into()),
+                        Ok(_) => work(ldap).await,
+                    }
+                }
             };
             self.pool.give_back(connection, answer.is_ok()).await;
             answer

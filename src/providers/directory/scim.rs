@@ -82,6 +82,7 @@ impl ScimDirectory {
         let bearer = format!("Bearer {}", self.settings.token.expose());
         let mut bearer = HeaderValue::from_str(&bearer).or(Err(Outage::Malformed))?;
         bearer.set_sensitive(true);
+        self.http.sends("directory_token");
         let call = call
             .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, HeaderValue::from_static(MEDIA_TYPE));

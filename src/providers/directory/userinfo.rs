@@ -58,6 +58,7 @@ impl UserInfoDirectory {
         let bearer = format!("Bearer {}", self.settings.token.expose());
         let mut bearer = HeaderValue::from_str(&bearer).or(Err(Outage::Malformed))?;
         bearer.set_sensitive(true);
+        self.http.sends("directory_token");
         Ok(Call::get(Operation::Directory, &endpoint)
             .header(header::AUTHORIZATION, bearer)
             .header(header::ACCEPT, HeaderValue::from_static("application/json")))
@@ -179,7 +180,8 @@ mod tests {
             key: "uid".into(),
             enabled: Some("active".into()),
         }));
-        let provider = ready(&settings, &Deps::for_test()).await;
+        let deps = Deps::for_test();
+        let provider = ready(&settings, &deps).await;
         let find = async |value: &str| provider.directory().unwrap().find(value, NOW).await;
         let says = |answer: Value| idp.fake.always("/people/a%2Fb", Reply::json(&answer));
         let good =
@@ -191,6 +193,10 @@ mod tests {
         assert_eq!((identity.key.subject.as_str(), enabled), ("f81d", true));
         let seen = idp.fake.seen("/people/a%2Fb").pop().unwrap();
         assert_eq!(seen.headers["authorization"], "Bearer t0ken");
+        let told = deps.metrics.render().unwrap();
+        let used = r#"authferry_key_uses_total{key="provider:modern",use="send",purpose="directory_token"} 1"#;
+        assert!(told.contains(used), "{told}");
+        assert!(!told.contains("t0ken"));
         let with = |name: &str, value: Value| {
             let mut answer = good.clone();
             answer[name] = value;

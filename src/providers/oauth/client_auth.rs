@@ -46,7 +46,9 @@ enum Method {
     Post(Secret<String>),
     Key(SigningKey),
     Mac(MacKey),
-    /// By the connection, or not at all: the name alone is sent (RFC 8705 §2).
+    /// By the connection (RFC 8705 §2),
+    Certificate,
+    /// or not at all: the name alone is sent.
     Named,
 }
 
@@ -71,9 +73,8 @@ impl ClientAuthenticator {
                 let bytes = secret.expose().as_bytes().to_vec();
                 Method::Mac(MacKey::new(&Secret::new(bytes)))
             }
-            ClientAuth::Certificate(_) | ClientAuth::SelfSigned(_) | ClientAuth::None => {
-                Method::Named
-            }
+            ClientAuth::Certificate(_) | ClientAuth::SelfSigned(_) => Method::Certificate,
+            ClientAuth::None => Method::Named,
         };
         Ok(Self {
             id: client.id.clone(),
@@ -96,7 +97,11 @@ impl ClientAuthenticator {
     pub(in crate::providers) const fn names_itself(&self) -> bool {
         match self.method {
             Method::Basic(_) => false,
-            Method::Post(_) | Method::Key(_) | Method::Mac(_) | Method::Named => true,
+            Method::Post(_)
+            | Method::Key(_)
+            | Method::Mac(_)
+            | Method::Certificate
+            | Method::Named => true,
         }
     }
 
@@ -135,6 +140,12 @@ impl ClientAuthenticator {
                     )
                     .with("client_assertion", &assertion?)
             }
+            Method::Certificate => {
+                // The connection that shows it may be one that is there already.
+                self.uses
+                    .used(&self.name(), KeyUse::Sign, "client_certificate");
+                form.with("client_id", &self.id)
+            }
             Method::Named => form.with("client_id", &self.id),
         };
         Ok(Call::post_form(operation, to, form.into_body()))
@@ -168,7 +179,7 @@ impl ClientAuthenticator {
                     .used(&self.name(), KeyUse::Sign, "client_assertion");
                 key.sign("JWT", &claims)
             }
-            Method::Basic(_) | Method::Post(_) | Method::Named => {
+            Method::Basic(_) | Method::Post(_) | Method::Certificate | Method::Named => {
                 return Err(Outage::Malformed.into());
             }
         };
@@ -217,6 +228,10 @@ mod tests {
             (
                 ClientAuth::SecretJwt(secret()),
                 "use=\"sign\",purpose=\"client_assertion\"",
+            ),
+            (
+                ClientAuth::SelfSigned(Default::default()),
+                "use=\"sign\",purpose=\"client_certificate\"",
             ),
         ] {
             let client = OAuthClient {

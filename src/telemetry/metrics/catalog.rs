@@ -84,7 +84,7 @@ families! {
     RATE_LIMITED: Counter "authferry_rate_limited_total" ["endpoint", "by"]
         "Requests that were one too many in their minute.";
     KEY_USES: Counter "authferry_key_uses_total" ["key", "use", "purpose"]
-        "Uses of keys that sign or seal, by the name of the key.";
+        "Uses of keys that sign or seal, and of secrets of ours that a provider is shown, by the name of the key.";
     FALLBACKS: Counter "authferry_fallbacks_total" ["app", "from", "to", "reason"]
         "Logins sent to another provider because the assigned one was unavailable.";
     FALLBACKS_REFUSED: Counter "authferry_fallbacks_refused_total" ["app", "reason"]
