@@ -6,6 +6,9 @@ use std::net::TcpListener;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -197,6 +200,65 @@ pub(crate) async fn ready(proxy: &Proxy) {
     }
 }
 
+/// How often [`always_within`] does it.
+const ROUNDS: usize = 5;
+
+/// Does something five times, each in less than `most`: on a machine that is idle, without exception. What a busy one keeps this
+/// test itself from running for is not counted, and each time is printed with it.
+#[expect(
+    clippy::print_stdout,
+    reason = "how long it took is what a run is to show"
+)]
+pub(crate) async fn always_within(most: Duration, mut attempt: impl AsyncFnMut(usize) -> Duration) {
+    let mut rounds = Vec::new();
+    for number in 0..ROUNDS {
+        let beat = Beat::start();
+        let took = attempt(number).await;
+        rounds.push((took, beat.missed()));
+    }
+    println!("within {most:?}: {rounds:?} (took, not counted)");
+    let late = rounds
+        .iter()
+        .any(|(took, missed)| most <= took.saturating_sub(*missed));
+    assert!(!late, "not within {most:?}: {rounds:?} (took, not counted)");
+}
+
+/// Wakes a hundred times in a second, and knows how much later than that it woke.
+struct Beat {
+    missed: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Beat {
+    fn start() -> Self {
+        const STEP: Duration = Duration::from_millis(10);
+        // A timer has steps of its own.
+        const USUAL: Duration = Duration::from_millis(5);
+        let missed = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&missed);
+        let task = tokio::spawn(async move {
+            loop {
+                let began = Instant::now();
+                tokio::time::sleep(STEP).await;
+                let late = began.elapsed().saturating_sub(STEP + USUAL);
+                let late = u64::try_from(late.as_millis()).unwrap();
+                counted.fetch_add(late, Ordering::Relaxed);
+            }
+        });
+        Self { missed, task }
+    }
+
+    fn missed(&self) -> Duration {
+        Duration::from_millis(self.missed.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_requests_on_an_expiring_session_at_two_instances_refresh_it_once() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
@@ -363,34 +425,44 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
     let redis = Redis::start();
     let config = redis.config(&old, &new, &upstream, "5m") + SOCKET;
+    // The tokens of the old side are opaque, and what their owner says of them is kept for longer than anything here takes.
+    let line = config.lines().find(|l| l.starts_with("  old:")).unwrap();
+    let opaque = format!(
+        "  old: {{ introspection: {{ url: \"{old}/introspect\", issuer: \"{old}\", client: {{ id: authferry, secret: {{ env: HARNESS_SECRET }} }}, \
+         cache: 5m, claims: {{ subject: uid, name: name, groups: groups }}, authoritative: {{ claims: [uid] }} }} }}",
+        old = old.issuer()
+    );
+    let config = config.replace(line, &opaque);
     let (mut a, mut b) = (Proxy::start(&config), Proxy::start(&config));
     ready(&a).await;
     ready(&b).await;
-    let (mut alice, bob) = (String::new(), new.token("bob"));
-    let issuer = new.issuer();
-    mostly_within(Duration::from_secs(2), async |number| {
+    let (mut alice, mut hers, bob) = (String::new(), String::new(), new.token("bob"));
+    let his = "opaque-of-bob".to_owned();
+    old.opaque(&his, "bob");
+    always_within(Duration::from_secs(2), async |number| {
         // Each time another person: whoever was revoked stays so.
         let name = format!("alice{number}");
         alice = new.token(&name);
+        hers = format!("opaque-of-{name}");
+        old.opaque(&hers, &name);
         // The second time each is kept.
         for proxy in [&a, &b] {
-            for token in [&alice, &bob, &alice, &bob] {
+            for token in [&alice, &hers, &bob, &his, &alice, &hers, &bob, &his] {
                 assert_eq!(call(proxy, token).await.status, 200, "{}", proxy.log());
             }
         }
-        let account = [
-            "--account",
-            &*name,
-            "--issuer",
-            &issuer,
-            "--reason",
-            "stolen",
-        ];
-        let (done, said) = revoke(&a, &account);
+        for (account, idp) in [(format!("uid-{name}"), &old), (name, &new)] {
+            let issuer = idp.issuer();
+            let words = ["--account", &account, "--issuer", &issuer];
+            let (done, said) = revoke(&a, &[&words[..], &["--reason", "stolen"]].concat());
+            assert!(done, "{said}");
+        }
         let acknowledged = Instant::now();
-        assert!(done, "{said}");
-        assert_eq!(call(&a, &alice).await.status, 401, "{}", a.log());
-        until(async || call(&b, &alice).await.status == 401).await;
+        for token in [&alice, &hers] {
+            assert_eq!(call(&a, token).await.status, 401, "{}", a.log());
+        }
+        let is_over = async |token: &str| call(&b, token).await.status == 401;
+        until(async || is_over(&alice).await && is_over(&hers).await).await;
         acknowledged.elapsed()
     })
     .await;
@@ -401,11 +473,15 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
         proxy.wait();
         proxy.again();
         ready(proxy).await;
-        assert_eq!(call(proxy, &alice).await.status, 401, "{}", proxy.log());
+        for token in [&alice, &hers] {
+            assert_eq!(call(proxy, token).await.status, 401, "{}", proxy.log());
+        }
     }
     assert_eq!(upstream.hits(), hits);
     for proxy in [&a, &b] {
-        assert_eq!(call(proxy, &bob).await.status, 200, "{}", proxy.log());
+        for token in [&bob, &his] {
+            assert_eq!(call(proxy, token).await.status, 200, "{}", proxy.log());
+        }
     }
 }
 
@@ -422,7 +498,7 @@ async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two
     new.signs_in("bob");
     let his = sign_in(&b).await;
     let (mut alice, mut hers) = (String::new(), String::new());
-    mostly_within(Duration::from_secs(2), async |number| {
+    always_within(Duration::from_secs(2), async |number| {
         // Each time another person: whoever has just signed out is out with what was issued in that second.
         let name = format!("alice{number}");
         alice = new.token(&name);

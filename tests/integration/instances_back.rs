@@ -11,9 +11,9 @@ use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::now;
 use crate::instances::Redis;
+use crate::instances::always_within;
 use crate::instances::ready;
 use crate::refresh::post;
-use crate::reload::mostly_within;
 use crate::reload::until;
 use crate::revoke::call;
 use crate::token_endpoint::hash;
@@ -89,7 +89,7 @@ token_endpoint:
     ready(&b).await;
     let other = exchanged(&a, &subject(&old, "bob"), "app").await;
     let mut over = Vec::new();
-    mostly_within(Duration::from_secs(2), async |number| {
+    always_within(Duration::from_secs(2), async |number| {
         let own = subject(&old, &format!("alice{number}"));
         let (given, minted) = (
             exchanged(&a, &own, "app").await,
