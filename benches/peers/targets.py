@@ -107,6 +107,10 @@ def authferry(scenario, world, port, tls, binary):
         # The application gets a token of ours in place of each credential; it is kept like the verdict.
         mint = 'exchange:\n  ours: { mint: { issuer: "https://ferry.bench", audiences: [crm] } }\n'
         text = text.replace("identity:", mint + "identity:", 1).replace("    routes:\n", "    exchange: { always: ours }\n    routes:\n", 1)
+    if scenario == "exchange-warm-provider":
+        # The same with a token of the new provider, which every token of the old one is exchanged for there.
+        asked = "exchange:\n  to-new: { token_exchange: { provider: new, audiences: [crm] } }\n"
+        text = text.replace("identity:", asked + "identity:", 1).replace("    routes:\n", "    exchange: { always: to-new }\n    routes:\n", 1)
     if scenario.endswith(("-shadow", "-sample", "-budget")):
         # Everybody is looked at twice, as often as a configuration can say; or as often as the budget that is shipped allows.
         directory = 'authoritative: { claims: [uid] }, directory: { scim: { url: "http://127.0.0.1:@IDP@/scim", token: { file: @DIR@/client.secret } } } } }\nidentity:'

@@ -156,6 +156,14 @@ class World:
                     good = number[0] == "opaque"
                     said = {"iss": issuer, "sub": f"user-{number[1]}", "aud": "app", "exp": 4102444800, "name": "User", "groups": ["staff", "reports"]} if good else {}
                     return self.say({"active": good} | said)
+                if rest == "token" and form.get("grant_type", "").endswith(":token-exchange"):
+                    # For whoever the token is about, within what it may do, and for whom it is asked.
+                    payload = form["subject_token"].split(".")[1]
+                    held = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+                    same = {name: held[name] for name in ("sub", "uid", "exp", "scope")}
+                    own = world.sign("RS256", 0, iss=issuer, aud=form["audience"], jti=secrets.token_hex(16), **same)
+                    kind = "urn:ietf:params:oauth:token-type:access_token"
+                    return self.say({"access_token": own, "issued_token_type": kind, "token_type": "Bearer", "scope": held["scope"], "expires_in": held["exp"] - int(time.time())})
                 asked = self.codes.pop(form.get("code", ""), None)
                 if rest != "token" or asked is None:
                     return self.say({"error": "invalid_grant"}, 400)
