@@ -23,6 +23,7 @@ const LINKED: &str = "src/auth/login/tests/linked.rs";
 const CHOOSER: &str = "src/auth/login/tests/chooser.rs";
 const WRAP: &str = "src/auth/login/tests/wrap.rs";
 const WRAPPED: &str = "tests/integration/wrapped.rs";
+const BOTH: &str = "src/auth/login/tests/both.rs";
 const PLANNED: &str = "src/auth/login/tests/planned.rs";
 const LEFT: &str = "tests/integration/left.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
@@ -177,15 +178,21 @@ const ROWS: &[Row] = &[
     ),
     (
         "old → none → new",
-        "it ends by itself, and the next sign-in is at the new side",
-        &[(
-            "tests/integration/moved.rs",
-            "two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need",
-        )],
+        "it ends by itself, and the next sign-in is at the new side (row 8)",
+        &[
+            (
+                BOTH,
+                "a_session_of_the_old_side_that_has_run_out_leads_to_the_new_one_once_and_to_the_page",
+            ),
+            (
+                "tests/integration/moved.rs",
+                "two_hundred_people_move_stage_by_stage_and_nobody_signs_in_without_need",
+            ),
+        ],
     ),
     (
         "old → over",
-        "the last stage, or the deadline of the old side",
+        "the last stage, or the deadline of the old side (row 9); an old system is told of its own session where no application takes it any more",
         &[
             (GATE, "a_session_is_honoured_only_as_long_as_its_side_is"),
             (GATE, "a_verdict_ends_with_the_deadline_of_the_stage"),
@@ -196,11 +203,19 @@ const ROWS: &[Row] = &[
             (ACCEPT, "the_deadline_ends_everything_of_a_provider"),
             (
                 PLANNED,
-                "what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookies_go",
+                "what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookie_goes",
+            ),
+            (
+                PLANNED,
+                "a_session_of_an_old_system_that_counts_nowhere_any_more_is_ended_there_once_and_its_cookie_goes",
+            ),
+            (
+                PLANNED,
+                "a_session_that_counts_for_somebody_or_somewhere_or_is_made_up_is_not_ended_at_its_system",
             ),
             (
                 LEFT,
-                "the_cookie_of_an_old_system_stays_where_an_application_takes_it_no_more",
+                "a_session_of_an_old_system_ends_there_once_no_application_takes_it_any_more",
             ),
         ],
     ),
@@ -248,6 +263,20 @@ const ROWS: &[Row] = &[
             (
                 "tests/integration/moved.rs",
                 "whoever_has_moved_goes_on_when_the_rollout_is_rolled_back",
+            ),
+        ],
+    ),
+    (
+        "new or moved → over",
+        "a rollback that revokes, by an operator or a guard (row 12)",
+        &[
+            (
+                "tests/integration/moved.rs",
+                "whoever_is_at_the_new_side_is_told_why_they_are_out_where_a_rollback_revokes",
+            ),
+            (
+                "tests/integration/shadow.rs",
+                "what_was_found_outlives_a_kill_and_sends_everybody_back",
             ),
         ],
     ),
@@ -379,6 +408,10 @@ const ROWS: &[Row] = &[
                 "whoever_signs_out_while_the_new_session_is_written_stays_signed_out",
             ),
             (
+                BOTH,
+                "whoever_signs_out_with_one_of_two_sessions_of_which_the_browser_knows_one_is_out_of_both",
+            ),
+            (
                 "src/auth/login/tests/signs_out.rs",
                 "whoever_has_moved_without_a_sign_in_signs_out_at_both_providers",
             ),
@@ -396,6 +429,14 @@ const ROWS: &[Row] = &[
         "any → over",
         "a logout at either provider, or a revocation",
         &[
+            (
+                BOTH,
+                "a_logout_that_names_a_session_of_the_old_provider_alone_ends_the_one_that_has_moved_from_it",
+            ),
+            (
+                BOTH,
+                "what_is_said_of_a_session_that_nobody_has_used_yet_is_said_of_the_one_that_it_was_given_for",
+            ),
             (
                 "tests/integration/logout.rs",
                 "a_logout_at_one_provider_ends_what_the_other_vouched_for_and_what_is_open",

@@ -210,6 +210,9 @@ pub(crate) struct RevokeAnswer {
     pub(crate) revocation: Option<RevocationView>,
     /// How many running sessions it ends. Tokens that clients have from providers by themselves are ended too, and nobody can count them.
     pub(crate) sessions: usize,
+    /// How many sessions beside them that nobody here can read; of a client, a provider or a key, whose they are nobody knows.
+    #[serde(default)]
+    pub(crate) unread: usize,
     /// How many refresh tokens of our token endpoint.
     #[serde(default)]
     pub(crate) refresh_tokens: usize,

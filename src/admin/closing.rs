@@ -44,6 +44,12 @@ pub(crate) struct LegacyView {
     pub(crate) tokens_revoked: u64,
     /// Refresh tokens that it did not revoke: they end by themselves.
     pub(crate) tokens_left: u64,
+    /// Sessions that nobody here could read when it was closed, whosever they are.
+    #[serde(default)]
+    pub(crate) sessions_unread: u64,
+    /// Refresh tokens of clients that would count no more, and that the provider is not told of.
+    #[serde(default)]
+    pub(crate) client_tokens: usize,
     /// So many a minute.
     pub(crate) per_minute: u32,
     /// Whether the provider is told.

@@ -247,6 +247,7 @@ impl AdminBackend for FakeBackend {
         Ok(RevokeAnswer {
             revocation: (!wanted.plan).then(|| view(&wanted, actor)),
             sessions: 12,
+            unread: 0,
             refresh_tokens: 0,
             access_tokens: 0,
             at_least: false,
@@ -298,6 +299,7 @@ impl AdminBackend for FakeBackend {
             provider: wanted.provider.unwrap_or_else(|| "old".into()),
             state: state.into(),
             remaining: 12,
+            client_tokens: 3,
             per_minute: wanted.per_minute.unwrap_or(200),
             provider_told: !wanted.untold,
             ..LegacyView::default()
@@ -311,6 +313,7 @@ impl AdminBackend for FakeBackend {
             sessions: 12,
             tokens_revoked: 11,
             tokens_left: 1,
+            sessions_unread: 2,
             closed: Some(1_000),
             durable: true,
             ..LegacyView::default()

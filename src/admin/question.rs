@@ -128,6 +128,9 @@ pub(crate) struct ForgetRequest {
 pub(crate) struct ForgetAnswer {
     /// Running sessions.
     pub(crate) sessions: usize,
+    /// Sessions beside them that nobody here could read.
+    #[serde(default)]
+    pub(crate) unread: usize,
     /// Accounts that were linked.
     pub(crate) accounts: usize,
     /// Rollouts in which they had moved.

@@ -41,6 +41,7 @@ use crate::proxy::settings::App;
 use crate::proxy::settings::Route;
 use crate::proxy::settings::Upstream;
 use crate::rollout::AppId;
+use crate::rollout::Plan;
 use crate::telemetry::metrics::Names;
 
 /// What the next build takes over, where it did not change.
@@ -253,6 +254,7 @@ impl Shared<'_> {
                 .cloned()
                 .collect(),
             forms: forms(settings),
+            others: others(settings, &app.id),
             exchanges: self.exchanges(app)?,
             rate_limits: app.rate_limits,
             wraps: settings.wrap,
@@ -349,6 +351,22 @@ fn single(settings: &Settings, app: &AppId) -> Option<ProviderId> {
         .iter()
         .find(|(id, _)| id == app)
         .map(|(_, provider)| provider.clone())
+}
+
+/// The rollouts of the other applications that know the old side of this one; `None`: one that does not move.
+fn others(settings: &Settings, app: &AppId) -> Vec<Option<Arc<Plan>>> {
+    let plan = |app: &AppId| settings.rollouts.iter().find(|plan| plan.covers(app));
+    let Some(from) = plan(app).map(|plan| &plan.from) else {
+        return Vec::new();
+    };
+    let others = settings.apps.iter().map(|other| &other.id);
+    let others = others.filter(|other| *other != app);
+    others
+        .filter_map(|other| match plan(other) {
+            Some(plan) => plan.arm(from).map(|_| Some(Arc::new(plan.clone()))),
+            None => (single(settings, other).as_ref() == Some(from)).then_some(None),
+        })
+        .collect()
 }
 
 /// Sign-in forms at the application itself.

@@ -19,6 +19,7 @@ use crate::control::Order;
 use crate::control::Side;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
+use crate::revocation::Target;
 use crate::rollout::KillPosition;
 use crate::rollout::KillState;
 use crate::rollout::Mode;
@@ -101,10 +102,19 @@ pub(super) async fn close(
             }
             let sessions = count(process, &provider).await?;
             if plan {
+                let target = Target::Provider {
+                    provider: provider.to_string(),
+                };
+                let list = &process.revocations;
+                let (client_tokens, _more) = list
+                    .refresh_tokens(&target)
+                    .await
+                    .map_err(|error| RevokeFailure::Store(error.to_string()))?;
                 return Ok(LegacyView {
                     provider: provider.to_string(),
                     state: "plan".to_owned(),
                     remaining: sessions,
+                    client_tokens,
                     per_minute,
                     provider_told: !wanted.untold,
                     durable: process.store.is_durable(),
@@ -232,6 +242,8 @@ async fn view(
         sessions: account.sessions,
         tokens_revoked: account.revoked,
         tokens_left: account.left,
+        sessions_unread: account.unread,
+        client_tokens: 0,
         per_minute: account.per_minute,
         provider_told: account.told,
         waits: account.waits.clone(),

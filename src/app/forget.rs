@@ -9,6 +9,7 @@ use crate::app::process::Process;
 use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::identity::CanonicalSubject;
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::links::Move;
 use crate::providers::Providers;
@@ -68,6 +69,8 @@ pub(super) async fn forget(
             break;
         }
     }
+    let unread = list.erase_unread(Mark::person(&person)).await;
+    answer.unread = unread.map_err(|error| away(&error))?;
     process.seen.forget(&person);
     let erased = erase(process, settings, &person, now).await;
     (answer.accounts, answer.pins) = erased.map_err(|error| away(&error))?;

@@ -65,9 +65,12 @@ pub(super) async fn revoke(
     let access = list.access_tokens(&wanted.target).await;
     let (access, more_access) = access.map_err(|error| away(&error))?;
     let more = more || more_access || affected.more;
+    let unread = list.unread_of(&wanted.target).await;
+    let unread = unread.map_err(|error| away(&error))?;
     let mut answer = RevokeAnswer {
         revocation: None,
         sessions,
+        unread,
         refresh_tokens: tokens,
         access_tokens: access,
         at_least: more,

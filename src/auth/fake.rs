@@ -125,6 +125,8 @@ pub(super) struct FakeProvider {
     /// Whether small and capital letters of a name are the same.
     pub(super) folds: bool,
     pub(super) directory: Option<FakeDirectory>,
+    /// The sessions of its own that it was told to end.
+    pub(super) ended: Mutex<Vec<String>>,
 }
 
 /// A list of accounts, by subject, and whether they may be used; `None`: it does not answer.
@@ -240,6 +242,7 @@ impl FakeProvider {
             accounts: None,
             folds: false,
             directory: None,
+            ended: Mutex::default(),
         }
     }
 
@@ -376,6 +379,14 @@ impl Provider for FakeProvider {
 
     fn ends_sessions(&self) -> bool {
         !self.owns.cookies.is_empty()
+    }
+
+    async fn end(&self, credential: &Credential) -> Result<(), ProviderError> {
+        let Credential::Session { value, .. } = credential else {
+            return Err(Refusal::Unsupported.into());
+        };
+        self.ended.lock().unwrap().push(value.expose().clone());
+        Ok(())
     }
 
     fn health(&self) -> Health {
@@ -519,6 +530,8 @@ pub(super) struct World {
     pub(super) cohorts: Cohorts,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
+    /// The rollouts of the other applications of its old side; `None`: one that does not move.
+    pub(super) others: Vec<Option<Arc<Plan>>>,
     pub(super) exchanges: AppExchanges,
     /// Who judges what we have minted.
     pub(super) own: Vec<Arc<dyn Provider>>,
@@ -570,6 +583,7 @@ impl World {
             fallbacks: Vec::new(),
             forms: HashMap::new(),
             own: Vec::new(),
+            others: Vec::new(),
             exchanges: AppExchanges::default(),
             revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
             possession: PossessionSettings::for_test(),
@@ -617,6 +631,7 @@ impl World {
             session_cookie: COOKIE,
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
+            others: self.others.clone(),
             exchanges: self.exchanges.clone(),
             rate_limits: self.rate_limits,
             wraps: self.wraps,

@@ -39,6 +39,7 @@ pub(crate) struct AppPolicy {
     pub(super) single: Option<ProviderId>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
+    pub(super) others: Vec<Option<Arc<Plan>>>,
     pub(super) owners: Owners,
     pub(super) reach: Reach,
     pub(super) rate_limits: RateLimits,
@@ -67,6 +68,9 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) fallbacks: Vec<Fallback>,
     /// Sign-in forms at the upstream (`session_probe.login_path`), by provider.
     pub(crate) forms: HashMap<ProviderId, String>,
+    /// The rollouts of the other applications that know its old side, which may still take what this one takes no more; `None`:
+    /// one that does not move.
+    pub(crate) others: Vec<Option<Arc<Plan>>>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
     /// What one address may do.
@@ -104,6 +108,7 @@ impl AppPolicy {
             session_cookie,
             fallbacks,
             forms,
+            others,
             exchanges,
             rate_limits,
             wraps,
@@ -126,6 +131,7 @@ impl AppPolicy {
             single,
             fallbacks,
             forms,
+            others,
             owners,
             reach,
             rate_limits,
@@ -144,6 +150,11 @@ impl AppPolicy {
     /// Whether its upstreams get the cookies of old systems.
     pub(super) const fn forwards_credentials(&self) -> bool {
         self.forwards_credentials
+    }
+
+    /// The rollouts of the other applications that know its old side; `None`: one that does not move.
+    pub(super) fn others(&self) -> impl Iterator<Item = Option<&Plan>> {
+        self.others.iter().map(Option::as_deref)
     }
 
     /// By what sessions of the old side become sessions of the new one.

@@ -45,6 +45,13 @@ async fn forget(args: &Args, out: &mut dyn Write) -> Result<(), CommandError> {
         "forgotten: {} sessions, {} linked accounts, {} pins",
         gone.sessions, gone.accounts, gone.pins
     )?;
+    if 0 < gone.unread {
+        writeln!(
+            out,
+            "  and {} sessions that could not be read: another version wrote them, or their key is gone",
+            gone.unread
+        )?;
+    }
     if gone.at_least {
         writeln!(out, "there may be more: ask again")?;
     }

@@ -130,6 +130,13 @@ fn show(view: &LegacyView, out: &mut dyn Write) -> Result<(), CommandError> {
             "{provider}: {} sessions would end, {pace} a minute: about {minutes} min; tokens that clients hold are not counted",
             view.remaining
         )?;
+        if 0 < view.client_tokens {
+            writeln!(
+                out,
+                "note: {} refresh tokens of clients would count no more; at the provider they end by themselves",
+                view.client_tokens
+            )?;
+        }
         if !view.provider_told {
             writeln!(
                 out,
@@ -147,6 +154,13 @@ fn show(view: &LegacyView, out: &mut dyn Write) -> Result<(), CommandError> {
         "{provider}: {state}{closed}; {} sessions ended, {} tokens revoked, {} left to end by themselves",
         view.sessions, view.tokens_revoked, view.tokens_left
     )?;
+    if 0 < view.sessions_unread {
+        writeln!(
+            out,
+            "  {} sessions could not be read here (another version wrote them, or their key is gone): those of {provider} count nowhere any more",
+            view.sessions_unread
+        )?;
+    }
     if 0 < view.remaining {
         writeln!(
             out,
@@ -193,6 +207,10 @@ mod tests {
             text.starts_with("old: 12 sessions would end, 5 a minute: about 3 min"),
             "{text}"
         );
+        assert!(
+            text.contains("note: 3 refresh tokens of clients would count no more"),
+            "{text}"
+        );
         let (code, text) = said(&["close", "--reason", "done"]).await;
         assert_ne!(code, ExitCode::SUCCESS);
         assert!(
@@ -205,7 +223,8 @@ mod tests {
         let (_, text) = said(&["status"]).await;
         assert_eq!(
             text,
-            "old: closed since 1000; 12 sessions ended, 11 tokens revoked, 1 left to end by themselves\n"
+            "old: closed since 1000; 12 sessions ended, 11 tokens revoked, 1 left to end by themselves\n  \
+             2 sessions could not be read here (another version wrote them, or their key is gone): those of old count nowhere any more\n"
         );
     }
 

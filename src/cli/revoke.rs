@@ -178,6 +178,24 @@ async fn revoke(what: What, out: &mut dyn Write) -> Result<(), CommandError> {
         answer.sessions,
         beside(answer.refresh_tokens, answer.access_tokens)
     )?;
+    if 0 < answer.unread {
+        let whose = match wanted.target {
+            Target::Client { .. } | Target::Provider { .. } | Target::Key { .. } => {
+                "whose they are is not known; what was revoked counts for them wherever they can be read"
+            }
+            Target::Subject { .. }
+            | Target::Account { .. }
+            | Target::Session { .. }
+            | Target::ProviderSession { .. }
+            | Target::Token { .. }
+            | Target::TokenDigest { .. } => "their providers are not told",
+        };
+        writeln!(
+            out,
+            "  beside them {} sessions that cannot be read here (another version wrote them, or their key is gone): {whose}",
+            answer.unread
+        )?;
+    }
     for session in &answer.shown {
         let (digest, provider) = (printable(&session.session), printable(&session.provider));
         writeln!(out, "  {digest}  {provider}  since {}", session.began)?;

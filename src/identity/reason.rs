@@ -102,6 +102,9 @@ pub enum Outage {
     /// We had no room to ask.
     #[error("shed")]
     Shed,
+    /// What it gave looks as old as what was revoked a moment ago; what it gives next does not.
+    #[error("too_soon")]
+    TooSoon,
 }
 
 impl Refusal {
@@ -171,6 +174,7 @@ impl Outage {
             Self::CircuitOpen => "circuit_open",
             Self::Malformed => "malformed",
             Self::Shed => "shed",
+            Self::TooSoon => "too_soon",
         }
     }
 }

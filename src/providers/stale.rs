@@ -180,7 +180,11 @@ const fn is_away(outage: Outage) -> bool {
         Outage::Connect | Outage::Tls | Outage::Timeout | Outage::Http5xx | Outage::CircuitOpen => {
             true
         }
-        Outage::RateLimited | Outage::KeysUnavailable | Outage::Malformed | Outage::Shed => false,
+        Outage::RateLimited
+        | Outage::KeysUnavailable
+        | Outage::Malformed
+        | Outage::Shed
+        | Outage::TooSoon => false,
     }
 }
 

@@ -127,7 +127,8 @@ impl Revocations {
             issuer: issuer.to_owned(),
             sid: sid.to_owned(),
         };
-        let marks = vec![Mark::sid(issuer, sid)];
+        let mut marks = vec![Mark::sid(issuer, sid)];
+        marks.extend(self.given_for(&target).await?);
         self.end(provider, Source::FrontChannel, target, marks)
             .await?;
         Ok(true)

@@ -1,4 +1,4 @@
-//! By what a session can be ended that was given for one of the other side.
+//! By what a session can be ended whose person has one of the other side, or had.
 
 use crate::identity::Issuer;
 use crate::identity::Mark;
@@ -16,19 +16,23 @@ impl Before {
         }))
     }
 
-    /// By what it, and whatever was given for it, can be revoked.
+    /// By what it, and whatever was given for it, can be revoked. Where a session stands by itself, only by the end of the one
+    /// at the issuer.
     pub(super) fn marks(&self, person: Mark) -> impl Iterator<Item = Mark> {
         let provider = self.provider();
         let sid = self.sid.as_deref().map(|sid| Mark::sid(&self.issuer, sid));
         let key = self.kid.as_deref().map(|kid| Mark::key(&provider, kid));
         let client = self.client.as_deref();
         let client = client.map(|client| Mark::client(&provider, client));
-        let own = [
-            Mark::person_at(person, &provider),
-            Mark::came_from(&provider),
+        let given = [
+            Some(Mark::person_at(person, &provider)),
+            Some(Mark::came_from(&provider)),
+            self.account(),
+            key,
+            client,
+            self.follows().map(Mark::session),
         ];
-        let account = self.account();
-        own.into_iter()
-            .chain([account, sid, key, client].into_iter().flatten())
+        let given = given.into_iter().flatten();
+        sid.into_iter().chain(given.filter(|_| self.is_given()))
     }
 }

@@ -22,6 +22,7 @@ use crate::revocation::notice::Notices;
 use crate::revocation::notice::Spent;
 use crate::revocation::record::Record;
 use crate::revocation::record::Target;
+use crate::revocation::record::from_hex;
 use crate::revocation::rested::look;
 use crate::store::StoreError;
 
@@ -39,6 +40,8 @@ pub(super) struct Ended {
     marks: Vec<Mark>,
     not_before: UnixTime,
     wide: bool,
+    /// The one session of ours that was meant.
+    row: Option<[u8; 32]>,
 }
 
 impl Ended {
@@ -59,6 +62,17 @@ impl Ended {
             marks: record.marks.clone(),
             not_before: record.not_before,
             wide,
+            row: match target {
+                Target::Session { session } => from_hex(session),
+                Target::Subject { .. }
+                | Target::Account { .. }
+                | Target::ProviderSession { .. }
+                | Target::Client { .. }
+                | Target::Provider { .. }
+                | Target::Key { .. }
+                | Target::Token { .. }
+                | Target::TokenDigest { .. } => None,
+            },
         })
     }
 }
@@ -122,7 +136,8 @@ impl Revocations {
                 }
             }
         }
-        Ok(())
+        let marks: &[Mark] = if ended.wide { &[] } else { &ended.marks };
+        self.end_unread(marks, ended.row).await
     }
 
     /// Where the sessions stand that may be meant.

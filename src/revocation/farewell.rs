@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tracing::debug;
+
+use crate::clock::UnixTime;
 use crate::revocation::list::Asked;
 use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
@@ -9,7 +12,12 @@ use crate::revocation::logins::Login;
 use crate::revocation::record::Source;
 use crate::revocation::record::Target;
 use crate::revocation::record::hex;
+use crate::store::Expect;
+use crate::store::Key;
 use crate::store::StoreError;
+
+/// Sessions of old systems of whose end those are told, by [`crate::session::OldSession::digest`].
+const TOLD: &str = "old_told";
 
 /// An old system is told of the end of its session for 90 minutes at most; this is longer.
 const UNTIL_HEARD: Duration = Duration::from_hours(2);
@@ -69,6 +77,23 @@ impl Revocations {
         };
         // It has no row here that would have to be found.
         self.revoke_only(asked).await.map(drop)
+    }
+
+    /// Whether it is on whoever asks to tell an old system that one of its sessions is over; `false`: another instance does, or
+    /// has. One that nobody knows of is told all the same: once more does no harm.
+    pub(crate) async fn is_first_to_tell(&self, digest: &[u8; 32], now: UnixTime) -> bool {
+        let key = Key {
+            table: TOLD,
+            key: digest,
+        };
+        let until = now + UNTIL_HEARD;
+        let noted = self
+            .store
+            .compare_and_swap(key, Expect::Absent, b"", until, now);
+        noted.await.unwrap_or_else(|error| {
+            debug!(%error, "Another instance may tell an old system the same.");
+            true
+        })
     }
 
     /// Erases what is known of a session of a person, and the session if it runs.

@@ -186,8 +186,13 @@ impl Revocations {
     ///
     /// With [`ListError::Store`] it holds in this process and is tried again, but must not be acknowledged.
     pub(crate) async fn revoke(&self, asked: Asked) -> Result<Record, ListError> {
-        let marks = asked.target.ends().map_err(ListError::Target)?;
-        self.revoke_marks(asked, marks).await
+        let own = asked.target.ends().map_err(ListError::Target)?;
+        let before = self.given_for(&asked.target).await;
+        let marks = own.into_iter().chain(before.iter().flatten().copied());
+        let record = self.revoke_marks(asked, marks.collect()).await?;
+        // It holds, but perhaps not for all of it.
+        before?;
+        Ok(record)
     }
 
     /// As [`Self::revoke`], for who ends the sessions and tells the providers themselves. What was given for the word of a

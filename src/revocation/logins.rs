@@ -44,7 +44,7 @@ pub(crate) struct Login {
     pub(crate) over: bool,
     /// Whether it may still be used.
     runs: bool,
-    /// What it was given for: what ends that ends it too.
+    /// Whose place it took: what ends that ends it too.
     before: Option<Before>,
     /// Whose it is.
     person: Mark,
@@ -91,6 +91,39 @@ impl Revocations {
             .collect();
         owners.dedup();
         Ok(owners)
+    }
+
+    /// The sessions for whose word alone those of a target were given: they run until the new ones are used, and whoever is to be
+    /// out is out of both.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(super) async fn given_for(&self, target: &Target) -> Result<Vec<Mark>, StoreError> {
+        let rows = match target {
+            Target::Session { session } => match from_hex(session) {
+                Some(row) => {
+                    let follows = self.sessions.follows(&row, self.clock.now()).await?;
+                    follows.into_iter().collect()
+                }
+                None => Vec::new(),
+            },
+            Target::ProviderSession { issuer, sid } => {
+                let mark = Mark::sid(issuer, sid);
+                let found = self.found(mark, BY_NAME).await?;
+                let own = found.iter().filter(|login| login.own_sid() == Some(mark));
+                let before = own.filter_map(|login| login.before.as_ref());
+                before.filter_map(Before::follows).copied().collect()
+            }
+            Target::Subject { .. }
+            | Target::Account { .. }
+            | Target::Client { .. }
+            | Target::Provider { .. }
+            | Target::Key { .. }
+            | Target::Token { .. }
+            | Target::TokenDigest { .. } => Vec::<[u8; 32]>::new(),
+        };
+        Ok(rows.iter().map(Mark::session).collect())
     }
 
     /// Every person that an account may be here: by a login, by a link, and by itself.
@@ -152,7 +185,9 @@ impl Revocations {
     async fn sessions_of(&self, target: &Target, denied: Denied) -> Result<Affected, StoreError> {
         let now = self.clock.now();
         let wanted = target.mark().map_err(StoreError::Damaged)?;
-        let ends = target.ends().map_err(StoreError::Damaged)?;
+        let mut ends = target.ends().map_err(StoreError::Damaged)?;
+        let before = self.given_for(target).await?;
+        ends.extend_from_slice(&before);
         let counts = |login: &Login| {
             let marks = login.marks();
             let began = Some(UnixTime::from_millis(login.began));
@@ -166,7 +201,15 @@ impl Revocations {
             Target::Subject { .. } | Target::Account { .. } | Target::ProviderSession { .. } => {
                 let mut sessions = self.found(wanted, LOOKED_AT).await?;
                 let more = LOOKED_AT <= sessions.len();
-                sessions.retain(counts);
+                if !before.is_empty() {
+                    // They have another name at another issuer.
+                    let persons: HashSet<Mark> = sessions.iter().map(|one| one.person).collect();
+                    for person in persons {
+                        sessions.extend(self.found(person, BY_NAME).await?);
+                    }
+                }
+                let mut seen = HashSet::new();
+                sessions.retain(|one| counts(one) && seen.insert(one.session.clone()));
                 Ok(Affected { sessions, more })
             }
             Target::Session { .. }
@@ -292,9 +335,16 @@ impl Login {
         from_hex(&self.session)
     }
 
+    /// Its own session at its issuer.
+    fn own_sid(&self) -> Option<Mark> {
+        let sid = self.sid.as_deref()?;
+        Some(Mark::sid(&self.issuer, sid))
+    }
+
     /// The account, and that of the other side for which it was given.
     fn accounts(&self) -> impl Iterator<Item = Mark> {
-        let before = self.before.as_ref().and_then(Before::account);
+        let before = self.before.as_ref().filter(|before| before.is_given());
+        let before = before.and_then(Before::account);
         self.account.into_iter().chain(before)
     }
 
@@ -317,7 +367,7 @@ impl Login {
         let session = self.row().map(|row| Mark::session(&row));
         let client = self.client.as_deref();
         let client = client.map(|client| Mark::client(&provider, client));
-        let sid = self.sid.as_deref().map(|sid| Mark::sid(&self.issuer, sid));
+        let sid = self.own_sid();
         let key = self.kid.as_deref().map(|kid| Mark::key(&provider, kid));
         let person = self.person;
         [

@@ -31,6 +31,7 @@ mod testing;
 mod tests;
 mod throttle;
 mod told;
+mod unread;
 
 pub(crate) use backchannel::NotLoggedOut;
 pub(crate) use denials::Barred;

@@ -33,12 +33,16 @@ pub(crate) const LONGEST: Duration = Duration::from_mins(10);
 /// That many times: for about an hour.
 pub(crate) const TRIES: u32 = 15;
 
+/// Notices of what anybody can make up that wait at once: 256. They keep no other from being sent.
+const DOUBTFUL: usize = 256;
+
 /// Credentials whose owners have been told of their end: 4 096. One more forgets another, whose owner may hear it twice.
 const TOLD: usize = 4_096;
 
 /// The room for notices. Outlives snapshots.
 pub(crate) struct Notices {
     room: Arc<Semaphore>,
+    doubtful: Arc<Semaphore>,
     told: Cache<[u8; 32], ()>,
 }
 
@@ -46,6 +50,7 @@ impl Default for Notices {
     fn default() -> Self {
         Self {
             room: Arc::new(Semaphore::new(WAITING)),
+            doubtful: Arc::new(Semaphore::new(DOUBTFUL)),
             told: Cache::new(TOLD),
         }
     }
@@ -96,13 +101,44 @@ impl Notices {
 
     /// As [`Self::send`], for a credential that may be presented again and again: its owner is told once.
     pub(crate) fn send_once(&self, notice: Notice, background: &Handle) {
-        if let Some(key) = notice.spent.key() {
-            if self.told.get(&key).is_some() {
-                return;
-            }
-            self.told.insert(key, ());
+        if self.is_first(&notice) {
+            self.send(notice, background);
         }
-        self.send(notice, background);
+    }
+
+    /// The same, of what anybody can make up, in the room of its own. `goes` is asked first, behind everybody's back.
+    pub(crate) fn send_if(
+        &self,
+        notice: Notice,
+        goes: impl Future<Output = bool> + Send + 'static,
+        background: &Handle,
+    ) {
+        if !self.is_first(&notice) {
+            return;
+        }
+        let Ok(room) = Arc::clone(&self.doubtful).try_acquire_owned() else {
+            warn!(provider = %notice.provider, "Too many sessions that count no more wait for their providers; one ends by itself.");
+            let (metrics, provider) = (&notice.metrics, &notice.provider);
+            metrics.logout_fanout(provider, Call::Unavailable);
+            return;
+        };
+        background.spawn(async move {
+            if goes.await {
+                notice.deliver().await;
+            }
+            drop(room);
+        });
+    }
+
+    fn is_first(&self, notice: &Notice) -> bool {
+        let Some(key) = notice.spent.key() else {
+            return true;
+        };
+        if self.told.get(&key).is_some() {
+            return false;
+        }
+        self.told.insert(key, ());
+        true
     }
 
     /// As [`Self::send`], for who can wait until there is room.

@@ -159,10 +159,15 @@ impl Marks {
     /// Of what a session was given for too.
     #[must_use]
     pub(crate) fn and_came_by(mut self, came_by: &CameBy, person: &CanonicalSubject) -> Self {
-        let before = Before::of(came_by);
-        self.more.extend(before.marks(Mark::person(person)));
         self.more.extend(came_by.stood_for().map(Mark::session));
-        self.and_session(came_by.follows())
+        self.and_before(&Before::of(came_by), person)
+    }
+
+    /// Of the session of the other side whose place one has taken, too.
+    #[must_use]
+    pub(crate) fn and_before(mut self, before: &Before, person: &CanonicalSubject) -> Self {
+        self.more.extend(before.marks(Mark::person(person)));
+        self
     }
 
     /// Of a session of ours too, or of one of an old system: see [`crate::session::OldSession::digest`].

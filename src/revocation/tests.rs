@@ -14,6 +14,7 @@ use crate::identity::ClaimMap;
 use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::identity::Issuer;
+use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::identity::Subject;
 use crate::identity::SubjectKey;
@@ -773,6 +774,77 @@ async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for
     here.list.erase(&found[0]).await.unwrap();
     assert_eq!(by_sid().await, 0);
     assert!(here.list.affected(&sid).await.unwrap().sessions.is_empty());
+}
+
+/// Another version has written them, or their key is gone.
+#[tokio::test]
+async fn what_nobody_here_can_read_is_counted_and_ends_by_what_it_is_found_by() {
+    let (hers, his) = (person(), CanonicalSubject::named("hr:2").unwrap());
+    for which in ["subject", "account", "sid", "session", "provider", "forget"] {
+        let here = Instance::on(&memory());
+        here.list
+            .fan_out(Box::new(|_: &ProviderId| None), &Handle::current());
+        let sessions = &here.list.sessions;
+        let mut rows = Vec::new();
+        for (whose, name) in [(&hers, "alice"), (&his, "bob")] {
+            let mut identity = alice();
+            identity.key.subject = Subject::try_from(name).unwrap();
+            let proof = Authenticated::for_test(identity, UnixTime::NEVER);
+            let new = NewSession {
+                sid: Some(name),
+                ..session(&proof, whose)
+            };
+            let row = sessions.create(new, at(0)).await.unwrap().row;
+            sessions.as_another_version(&row, true, at(0)).await;
+            rows.push(row);
+        }
+        let issuer = String::from("https://new.idp.test");
+        let target = match which {
+            "account" => Target::Account {
+                issuer,
+                subject: "alice".into(),
+            },
+            "sid" => Target::ProviderSession {
+                issuer,
+                sid: "alice".into(),
+            },
+            "session" => Target::Session {
+                session: super::record::hex(&rows[0]),
+            },
+            "provider" => Target::Provider {
+                provider: "modern".into(),
+            },
+            _ => everybody(),
+        };
+        let counted = here.list.unread_of(&target).await.unwrap();
+        assert_eq!(counted, if which == "provider" { 2 } else { 1 }, "{which}");
+        if which == "forget" {
+            let erased = here.list.erase_unread(Mark::person(&hers)).await;
+            assert_eq!(erased.unwrap(), 1);
+        } else {
+            here.revoke(target.clone()).await.unwrap();
+        }
+        let there = async || {
+            let mut all = Vec::new();
+            for row in &rows {
+                all.push(sessions.is_unread(row, at(0)).await.unwrap());
+            }
+            all
+        };
+        if which == "provider" {
+            // It counts for them where they can be read; whose they are, nobody here knows.
+            assert_eq!(there().await, [true, true]);
+            continue;
+        }
+        let gone = async {
+            while there().await[0] {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect(which);
+        assert_eq!(there().await, [false, true], "{which}");
+        assert_eq!(here.list.unread_of(&target).await.unwrap(), 0, "{which}");
+    }
 }
 
 fn barred(person: Option<CanonicalSubject>) -> super::Barred {

@@ -21,9 +21,11 @@ use crate::rollout::Arm;
 use crate::rollout::RolloutId;
 use crate::secret::Secret;
 use crate::session::came_by::CameBy;
+use crate::session::handle::Before;
 use crate::session::handle::Handle;
 use crate::session::id;
 use crate::session::left::Left;
+use crate::session::left::LeftBehind;
 use crate::session::renewal::Renewal;
 use crate::session::tight::Reader;
 use crate::session::tight::Writer;
@@ -105,7 +107,7 @@ pub(crate) struct NewSession<'a> {
     /// The session of the old side for which it was given.
     pub(crate) came_by: Option<CameBy>,
     /// What the session before leaves behind at its provider.
-    pub(crate) left: Option<&'a Left>,
+    pub(crate) left: Option<&'a LeftBehind>,
 }
 
 /// What is kept of a live session.
@@ -130,6 +132,8 @@ pub(crate) struct Content {
     pub(super) stands_for: Option<[u8; 32]>,
     /// The session of the old side for which it was given.
     pub(super) came_by: Option<CameBy>,
+    /// The session of the other side that its person has left behind.
+    pub(super) left_behind: Option<Before>,
     /// Whether what it follows was ended here.
     pub(super) used: AtomicBool,
 }
@@ -185,7 +189,9 @@ impl Body {
             retry: 0,
             stands_for: new.stands_for.map(|old| old.digest()),
             came_by: new.came_by.clone(),
-            left: new.left.map(Left::written),
+            left: new
+                .left
+                .and_then(|behind| behind.left.as_ref().map(Left::written)),
         }
     }
 
@@ -265,6 +271,7 @@ impl Body {
             renewal: revalidate.map(|span| self.renewal(of, &id::row(id), span)),
             stands_for: self.stands_for,
             came_by: self.came_by.clone(),
+            left_behind: of.before.clone().filter(|before| !before.is_given()),
             used: AtomicBool::new(0 < self.revision),
         })
     }

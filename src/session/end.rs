@@ -221,11 +221,13 @@ fn farewell(handle: Handle, row: &[u8; 32], now: UnixTime) -> Farewell {
     let runs = handle.runs(now);
     // A provider may end more with a refresh token than was issued with it: its grant, or its own session, by which the same
     // person is signed in elsewhere. Where nobody has signed out, nobody else is to be.
+    let follows = handle.follows().copied();
     let refresh_token = handle.refresh_token.filter(|_| runs);
     Farewell {
         provider: ProviderId::new(&handle.provider),
         row: *row,
         rested: !runs,
+        follows,
         id_token: None,
         left: None,
         refresh_token: refresh_token.map(Secret::new),

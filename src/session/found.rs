@@ -29,6 +29,9 @@ pub(crate) struct Known {
     pub(crate) runs: bool,
 }
 
+/// Sessions that are looked at of those that were given for one: it is left alone for a minute after each.
+const MOST_GIVEN: usize = 1_000;
+
 /// Who is handed sessions, one after the other.
 type Each<'e> = &'e mut (dyn FnMut(Known) + Send);
 
@@ -71,6 +74,38 @@ impl Sessions {
             }
         }
         Ok(found)
+    }
+
+    /// The sessions that were given for the word of this one and are not over: whoever has a cookie of it may not have heard of
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn given_for(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Vec<[u8; 32]>, StoreError> {
+        let found = self.found_by(Mark::session(row), MOST_GIVEN, now).await?;
+        let given = found.iter().filter(|one| one.handle.over().is_none());
+        Ok(given.map(|one| one.row).collect())
+    }
+
+    /// The session for whose word alone this one was given, if it was.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn follows(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<[u8; 32]>, StoreError> {
+        let active = self.active.load_full();
+        let found = self.store.get(rows::key(row), now).await?;
+        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
+        Ok(handle.and_then(|handle| handle.follows().copied()))
     }
 
     /// Hands over sessions that are not over, of anybody whose place by person begins so, at most `limit`; whether there may be
@@ -122,6 +157,27 @@ impl Sessions {
         now: UnixTime,
         each: Each<'_>,
     ) -> Result<bool, StoreError> {
+        let mut opened = |row: [u8; 32], handle: Option<Handle>| {
+            // What nobody here can read is asked for by `unread`.
+            let Some(handle) = handle else {
+                return;
+            };
+            let runs = handle.runs(now);
+            each(Known { row, handle, runs });
+        };
+        self.looks_at(active, (kind, prefix), limit, now, &mut opened)
+            .await
+    }
+
+    /// The same, with those whose rows cannot be read.
+    pub(super) async fn looks_at(
+        &self,
+        active: &Active,
+        (kind, prefix): (u8, &[u8]),
+        limit: usize,
+        now: UnixTime,
+        each: &mut (dyn FnMut([u8; 32], Option<Handle>) + Send),
+    ) -> Result<bool, StoreError> {
         let table = TABLE;
         let by = By {
             table,
@@ -132,16 +188,7 @@ impl Sessions {
             let Ok(key) = <[u8; 32]>::try_from(key) else {
                 return;
             };
-            // Sealed under a key that is gone: it was not used while that key was there, and is over with it.
-            let Some(handle) = rows::open_handle(&active.ring, &key, &row.value) else {
-                return;
-            };
-            let runs = handle.runs(now);
-            each(Known {
-                row: key,
-                handle,
-                runs,
-            });
+            each(key, rows::open_handle(&active.ring, &key, &row.value));
         };
         let found = self.store.find(by, limit, now, &mut opened).await?;
         Ok(found == limit)

@@ -19,8 +19,12 @@ use crate::session::tight::Writer;
 use crate::store::Entry;
 use crate::store::PLACE;
 
-/// The layout of a handle.
+/// The layout of a handle,
 const LAYOUT: u8 = 1;
+/// of one of a session whose person is still signed in at the other side,
+const LEFT_BEHIND: u8 = 2;
+/// and of one that says which session it was given for.
+const GIVEN_FOR: u8 = 3;
 
 /// Entries by person: each session has one.
 pub(super) const BY_PERSON: u8 = 0;
@@ -61,7 +65,7 @@ pub(crate) struct Handle {
     /// Only the handle is left of it.
     pub(super) over: bool,
     pub(super) refresh_token: Option<String>,
-    /// What it was given for without a sign-in.
+    /// Whose place it took that of.
     pub(crate) before: Option<Before>,
 }
 
@@ -81,6 +85,17 @@ pub(crate) struct Before {
     pub(crate) kid: Option<String>,
     /// The client that it was vouched for to.
     pub(crate) client: Option<String>,
+    /// What became of it.
+    pub(crate) became: Became,
+}
+
+/// What another session is to the one whose place it took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Became {
+    /// It was given for the word of that one alone, which has this row, if that is known: whatever ends that one ends it.
+    Given(Option<[u8; 32]>),
+    /// It stands by itself. Its person is still signed in where that one was, and whoever signs out there is out.
+    Left,
 }
 
 impl Handle {
@@ -106,7 +121,10 @@ impl Handle {
             ends: ends.as_millis(),
             over: false,
             refresh_token: new.refresh_token.map(|token| token.expose().clone()),
-            before: new.came_by.as_ref().map(Before::of),
+            before: match &new.came_by {
+                Some(came_by) => Some(Before::of(came_by)),
+                None => new.left.and_then(|left| left.before.clone()),
+            },
         }
     }
 
@@ -170,6 +188,11 @@ impl Handle {
         Mark::person(&self.canonical)
     }
 
+    /// The row of the session that it was given for.
+    pub(crate) fn follows(&self) -> Option<&[u8; 32]> {
+        self.before.as_ref()?.follows()
+    }
+
     /// The account and its session, and those of the other side.
     fn accounts(&self) -> impl Iterator<Item = Mark> {
         let account = self.account().as_ref().map(Mark::account);
@@ -181,7 +204,12 @@ impl Handle {
 
     pub(super) fn written(&self) -> Vec<u8> {
         let mut to = Writer::default();
-        to.byte(LAYOUT);
+        let became = self.before.as_ref().map(|before| before.became);
+        to.byte(match became {
+            None | Some(Became::Given(None)) => LAYOUT,
+            Some(Became::Left) => LEFT_BEHIND,
+            Some(Became::Given(Some(_))) => GIVEN_FOR,
+        });
         to.text(&self.provider);
         to.text(&self.issuer);
         to.text(&self.subject);
@@ -207,13 +235,17 @@ impl Handle {
             to.maybe(before.kid.as_deref());
             to.maybe(before.client.as_deref());
         }
+        if let Some(Became::Given(Some(row))) = became {
+            to.maybe_digest(Some(&row));
+        }
         to.done()
     }
 
     /// `None`: it is none of this layout.
     pub(super) fn read(plain: &[u8]) -> Option<Self> {
         let mut from = Reader::new(plain);
-        if from.byte()? != LAYOUT {
+        let layout = from.byte()?;
+        if !matches!(layout, LAYOUT | LEFT_BEHIND | GIVEN_FOR) {
             return None;
         }
         let (provider, issuer, subject) = (from.text()?, from.text()?, from.text()?);
@@ -226,7 +258,7 @@ impl Handle {
         };
         let (client, sid, kid) = (from.maybe()?, from.maybe()?, from.maybe()?);
         let made = from.number()?;
-        let handle = Self {
+        let mut handle = Self {
             provider,
             issuer,
             subject,
@@ -250,9 +282,16 @@ impl Handle {
                     sid: from.maybe()?,
                     kid: from.maybe()?,
                     client: from.maybe()?,
+                    became: Became::Given(None),
                 }),
             },
         };
+        if layout != LAYOUT {
+            handle.before.as_mut()?.became = match layout {
+                GIVEN_FOR => Became::Given(Some(from.maybe_digest()??)),
+                _ => Became::Left,
+            };
+        }
         from.is_done().then_some(handle)
     }
 }
@@ -268,12 +307,40 @@ impl Before {
             sid: came_by.sid().map(str::to_owned),
             kid: came_by.kid().map(str::to_owned),
             client: came_by.client().map(str::to_owned),
+            became: Became::Given(Some(*came_by.follows())),
         }
     }
 
-    /// The account, and its session.
+    /// Of a session whose place another one takes that its person has signed in for, or was vouched for anew; `None`: nobody
+    /// could say there that it alone is over.
+    pub(super) fn left_by(handle: &Handle) -> Option<Self> {
+        Some(Self {
+            provider: handle.provider.clone(),
+            issuer: handle.issuer.clone(),
+            subject: handle.subject.clone(),
+            sid: Some(handle.sid.clone()?),
+            kid: None,
+            client: None,
+            became: Became::Left,
+        })
+    }
+
+    /// The same, of what is known of it by a session that has taken its place already.
+    pub(super) fn left_again(&self) -> Option<Self> {
+        let sid = self.sid.clone()?;
+        Some(Self {
+            sid: Some(sid),
+            kid: None,
+            client: None,
+            became: Became::Left,
+            ..self.clone()
+        })
+    }
+
+    /// The account, its session, and the row that stood for it here.
     fn places(&self) -> impl Iterator<Item = Mark> {
         let subject = Subject::try_from(self.subject.as_str()).ok();
+        let subject = subject.filter(|_| self.is_given());
         let account = subject.map(|subject| {
             Mark::account(&SubjectKey {
                 issuer: Issuer::new(&self.issuer),
@@ -282,7 +349,21 @@ impl Before {
         });
         let sid = self.sid.as_deref();
         let sid = sid.map(|sid| Mark::sid(&self.issuer, sid));
-        [account, sid].into_iter().flatten()
+        let row = self.follows().map(Mark::session);
+        [account, sid, row].into_iter().flatten()
+    }
+
+    /// Whether another session was given for the word of this one alone.
+    pub(crate) const fn is_given(&self) -> bool {
+        matches!(self.became, Became::Given(_))
+    }
+
+    /// The row that stood for it here, as long as another session was given for it alone.
+    pub(crate) const fn follows(&self) -> Option<&[u8; 32]> {
+        match &self.became {
+            Became::Given(row) => row.as_ref(),
+            Became::Left => None,
+        }
     }
 
     /// The provider that vouched there.
@@ -323,14 +404,21 @@ mod tests {
     fn before() -> impl Strategy<Value = Before> {
         let texts = any::<(String, String, String)>();
         let more = any::<(Option<String>, Option<String>, Option<String>)>();
-        (texts, more).prop_map(|((provider, issuer, subject), (sid, kid, client))| Before {
-            provider,
-            issuer,
-            subject,
-            sid,
-            kid,
-            client,
-        })
+        let became = prop_oneof![
+            Just(Became::Left),
+            of(any::<[u8; 32]>()).prop_map(Became::Given),
+        ];
+        (texts, more, became).prop_map(
+            |((provider, issuer, subject), (sid, kid, client), became)| Before {
+                provider,
+                issuer,
+                subject,
+                sid,
+                kid,
+                client,
+                became,
+            },
+        )
     }
 
     fn handles() -> impl Strategy<Value = Handle> {

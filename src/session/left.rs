@@ -7,8 +7,18 @@ use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::secret::Secret;
+use crate::session::handle::Before;
 use crate::session::id::SessionId;
 use crate::session::sessions::Sessions;
+
+/// What a session leaves behind when another takes its place.
+#[derive(Clone, Debug)]
+pub(crate) struct LeftBehind {
+    /// By what its provider may say that it is over.
+    pub(super) before: Option<Before>,
+    /// How the browser signs out there.
+    pub(super) left: Option<Left>,
+}
 
 /// A session at a provider, as RP-initiated logout names it.
 #[derive(Clone, Debug)]
@@ -42,7 +52,7 @@ impl Sessions {
         earlier: SessionId<'_>,
         (person, provider): (&CanonicalSubject, &ProviderId),
         now: UnixTime,
-    ) -> Option<Left> {
+    ) -> Option<LeftBehind> {
         let (active, row) = (self.active.load_full(), earlier.row());
         let read = self.read(&active, earlier.bytes(), &row, now);
         let opened = match read.await {
@@ -55,12 +65,25 @@ impl Sessions {
         if opened.handle.canonical() != person {
             return None;
         }
-        let own = opened.body.id_token.map(|id_token| Left {
-            provider: ProviderId::new(&opened.handle.provider),
-            id_token: Secret::new(id_token),
-        });
-        let before = opened.body.left.map(Left::read);
-        let mut all = own.into_iter().chain(before);
-        all.find(|left| left.provider != *provider)
+        let (handle, body) = (opened.handle, opened.body);
+        let own = ProviderId::new(&handle.provider);
+        let behind = if own == *provider {
+            // It has taken the place of one itself.
+            let before = handle.before.filter(|at| at.provider() != own);
+            LeftBehind {
+                before: before.as_ref().and_then(Before::left_again),
+                left: body.left.map(Left::read).filter(|at| at.provider != own),
+            }
+        } else {
+            LeftBehind {
+                before: Before::left_by(&handle),
+                left: body.id_token.map(|id_token| Left {
+                    provider: own,
+                    id_token: Secret::new(id_token),
+                }),
+            }
+        };
+        let nothing = behind.before.is_none() && behind.left.is_none();
+        (!nothing).then_some(behind)
     }
 }

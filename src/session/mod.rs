@@ -36,6 +36,7 @@ mod shared;
 mod size;
 mod stays;
 mod tight;
+mod unread;
 mod wrap;
 
 pub(crate) use body::Backing;
@@ -48,7 +49,7 @@ pub(crate) use found::Known;
 pub(crate) use handle::Before;
 pub(crate) use id::SessionId;
 pub(crate) use kept::KEPT_FOR;
-pub(crate) use left::Left;
+pub(crate) use left::LeftBehind;
 pub(crate) use live::Live;
 pub(crate) use pins::MAX_MOVED;
 pub(crate) use pins::Pins;

@@ -9,6 +9,7 @@ use crate::identity::Grounds;
 use crate::identity::Identity;
 use crate::session::body::Content;
 use crate::session::came_by::CameBy;
+use crate::session::handle::Before;
 use crate::session::id::SessionId;
 use crate::session::live::Found;
 use crate::session::live::Live;
@@ -71,7 +72,12 @@ impl Restored {
         self.content.came_by.as_ref()
     }
 
-    /// The same, the first time that somebody asks in this process.
+    /// The session of the other side where its person is still signed in.
+    pub(crate) fn left_behind(&self) -> Option<&Before> {
+        self.content.left_behind.as_ref()
+    }
+
+    /// What it was given for, the first time that somebody asks in this process.
     pub(crate) fn first_use(&self) -> Option<&CameBy> {
         let came_by = self.content.came_by.as_ref()?;
         let used = self.content.used.swap(true, Ordering::AcqRel);

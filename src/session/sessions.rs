@@ -105,6 +105,8 @@ pub(crate) struct Farewell {
     pub(crate) rested: bool,
     /// For RP-initiated logout, if the login brought one and the cookie was there.
     pub(crate) id_token: Option<Secret<String>>,
+    /// The row of the session that it was given for, which may still be there.
+    pub(crate) follows: Option<[u8; 32]>,
     /// The session at another provider that ends with it, as far as the cookie was there.
     pub(crate) left: Option<Left>,
     /// To be revoked at its owner (RFC 7009); never of a session that has rested for too long.
@@ -270,7 +272,7 @@ impl Sessions {
         let opened = self.read(&active, id.bytes(), &row, now).await?;
         live.end();
         let Some(opened) = opened else {
-            return Ok(None);
+            return self.end_unopened(&active, &row, now).await;
         };
         let farewell = self.end_row(&active, &row, now).await?;
         Ok(farewell.map(|farewell| Farewell {

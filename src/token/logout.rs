@@ -61,6 +61,21 @@ impl LogoutToken {
     }
 }
 
+#[cfg(test)]
+impl LogoutToken {
+    /// One that names a session alone, in tests.
+    pub(crate) fn of_session(issuer: &Issuer, sid: &str, issued: UnixTime) -> Self {
+        Self {
+            issuer: issuer.clone(),
+            subject: None,
+            sid: Some(sid.into()),
+            jti: "j1".into(),
+            issued,
+            counts_until: issued + FRESH,
+        }
+    }
+}
+
 impl fmt::Debug for LogoutToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[logout token]")

@@ -270,6 +270,7 @@ async fn the_wrong_people_are_out_for_good_where_the_switch_revokes() {
             assert!(to.starts_with(&old.issuer()), "{to}");
             let told = browser.clone().open(&proxy, "/").await.text();
             assert!(told.contains("You were signed out for security"), "{told}");
+            until(async || !new.revoked().is_empty()).await;
             std::fs::remove_file(&file).unwrap();
         } else {
             std::fs::write(&file, "legacy").unwrap();

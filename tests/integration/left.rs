@@ -4,6 +4,8 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::OldSystem;
 use crate::harness::Proxy;
+use crate::harness::request;
+use crate::reload::until;
 use crate::wrapped::config;
 use crate::wrapped::with_session;
 
@@ -25,23 +27,42 @@ fn staged(old: &OldSystem, new: &Idp, upstream: &Echo, stage: &str) -> String {
     )
 }
 
-/// Another application may still take it.
+/// Where no application takes it any more, the old system ends its session; another application may still take it.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cookie_of_an_old_system_stays_where_an_application_takes_it_no_more() {
-    let (old, new, upstream) = (
-        OldSystem::start().await,
-        Idp::start().await,
-        Echo::start().await,
-    );
-    let proxy = Proxy::start(&staged(&old, &new, &upstream, "mode: modern-only"));
-    proxy.settled().await;
-    let mut browser = with_session("alice.1");
-    let page = browser.open(&proxy, "/deep?a=b").await;
-    assert_eq!(page.status, 302, "{}", proxy.log());
-    let location = page.header("location").unwrap();
-    assert!(location.starts_with(&new.issuer()), "{location}");
-    assert_eq!(browser.0["SID"], "alice.1");
-    assert!(!old.has_ended("alice.1"));
+async fn a_session_of_an_old_system_ends_there_once_no_application_takes_it_any_more() {
+    for taken in [true, false] {
+        let (old, new, upstream) = (
+            OldSystem::start().await,
+            Idp::start().await,
+            Echo::start().await,
+        );
+        let mut yaml = staged(&old, &new, &upstream, "mode: modern-only");
+        if taken {
+            let shop = format!(
+                "apps:\n  shop: {{ hosts: [shop.test], provider: old, upstream: {{ url: \"{}\" }} }}\n",
+                upstream.url()
+            );
+            yaml = yaml.replacen("apps:\n", &shop, 1);
+        }
+        let proxy = Proxy::start(&yaml);
+        proxy.settled().await;
+        let mut browser = with_session("alice.1");
+        let page = browser.open(&proxy, "/deep?a=b").await;
+        assert_eq!(page.status, 302, "{}", proxy.log());
+        let location = page.header("location").unwrap();
+        assert!(location.starts_with(&new.issuer()), "{location}");
+        let sets = page.all("set-cookie");
+        let cleared = sets.iter().any(|set| set.starts_with("SID=;"));
+        assert_eq!(cleared, !taken, "{sets:?}");
+        if taken {
+            let fields = [("Host", "shop.test"), ("Cookie", "SID=alice.1")];
+            let there = request(proxy.address, "GET", "/", &fields, b"").await;
+            assert_eq!(there.status, 200, "{}", proxy.log());
+            assert!(!old.has_ended("alice.1"));
+        } else {
+            until(async || old.has_ended("alice.1")).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -229,6 +229,52 @@ async fn a_session_at_the_provider_ends_by_its_sid_and_by_nobody_elses() {
     assert_eq!(browser.open(&proxy, "/").await.status, 302);
 }
 
+/// Whoever has come over without a sign-in is still signed in where they were: the old provider knows that session alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_at_the_old_provider_takes_along_what_has_moved_from_it_and_what_is_open() {
+    for by_token in [true, false] {
+        let (old, new) = (Idp::start().await, Idp::start().await);
+        let yaml = config(&old, &new, application().await)
+            + "sessions: { carry_over: [silent], silent: { retry_after: 1h } }\n";
+        let proxy = Proxy::start(&yaml);
+        proxy.settled().await;
+        let mut browser = signed_in(&proxy).await;
+        let sid = format!("code-{}", old.hits("/authorize"));
+        old.signs_in("bob");
+        let mut bob = signed_in(&proxy).await;
+        let others = format!("code-{}", old.hits("/authorize"));
+        proxy.edit(&yaml.replace("percent: 0", "percent: 100"));
+        let target = "authferry_rollout_target_ratio{rollout=\"default\"} ";
+        until(async || proxy.metric(target).await == 1.0).await;
+        new.remembers(true);
+        let asked = browser.open(&proxy, "/").await;
+        let to = asked.header("location").unwrap_or_default();
+        assert!(to.starts_with(&new.issuer()), "{to}");
+        assert_eq!(browser.sign_in(&proxy, &asked).await.status, 303);
+        let mut events = begin(&proxy, &browser, "/events").await;
+        let tells = async |sid: &str| {
+            if by_token {
+                let logout = old.logout_token(sid, &json!({ "sid": sid }));
+                tell(&proxy, "old", &logout).await.status
+            } else {
+                let issuer = old.issuer();
+                let path = format!("/.authferry/frontchannel/old?iss={issuer}&sid={sid}");
+                request(proxy.address, "GET", &path, &[], b"").await.status
+            }
+        };
+        assert_eq!(tells(&others).await, 200);
+        let more = timeout(Duration::from_millis(100), events.read_u8()).await;
+        assert!(more.is_err(), "somebody else's");
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        assert_eq!(tells(&sid).await, 200);
+        assert_eq!(rest(&mut events).await, "0\r\n\r\n", "by_token: {by_token}");
+        assert_eq!(browser.open(&proxy, "/").await.status, 302);
+        // Its row is gone, and what the new provider issued is given back there.
+        until(async || new.revoked().len() == 1).await;
+        assert_eq!(bob.open(&proxy, "/").await.status, 302);
+    }
+}
+
 /// Behind one address there may be everybody: whoever floods it with bad logouts keeps no good one out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_bad_logouts_keeps_no_good_one_out() {

@@ -150,6 +150,41 @@ async fn a_result_that_does_not_say_how_old_it_is_outlives_no_revocation_and_is_
     assert_eq!(through(&stage, &parent).await, next, "it is kept");
 }
 
+/// What a provider gives in the second in which everything of it was revoked looks older than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_of_the_second_of_a_revocation_is_waited_for_and_refuses_nobody() {
+    let stage = stage().await;
+    let proxy = &stage.proxy;
+    let bearer = format!("Bearer {}", stage.subject("alice"));
+    let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
+    let on = async || request(proxy.address, "GET", "/new/x", &fields, b"").await;
+    assert_eq!(on().await.status, 200, "{}", proxy.log());
+    let said = [
+        "--provider",
+        "new",
+        "--reason",
+        "a rollback",
+        "--confirm",
+        "9",
+    ];
+    let (done, words) = revoke(proxy, &said);
+    assert!(done, "{words}");
+    let hits = stage.upstream.hits();
+    // Its clock is behind: however long somebody waits, it is not the next one.
+    stage.new.exchanges(json!({ "iat": now() - 60 }), json!({}));
+    let answer = on().await;
+    assert_eq!(answer.status, 503, "{}", proxy.log());
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(stage.upstream.hits(), hits);
+    let log = proxy.log();
+    assert!(
+        log.contains("as old as what was revoked a moment ago"),
+        "{log}"
+    );
+    stage.new.exchanges(json!({}), json!({}));
+    until(async || on().await.status == 200).await;
+}
+
 /// Whoever signs in at the new side is known to the upstream of `/api` by what that side gives for an assertion of ours.
 async fn of_sessions() -> (Proxy, [Idp; 2], Echo) {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

@@ -445,3 +445,68 @@ async fn whoever_has_moved_goes_on_when_the_rollout_is_rolled_back() {
         row(&format!("{step}: {PEOPLE} sessions of ours"), at_new, 0);
     }
 }
+
+/// A rollback that ends sessions (row 12): of the new side, whether its person moved or signed in there, each with its refresh
+/// token; of the old side none.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_at_the_new_side_is_told_why_they_are_out_where_a_rollback_revokes() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let yaml = control::staged(&old, &new, &upstream).replacen(
+        "        promote: { when: manual }\n",
+        "        promote: { when: manual }\n        rollback: { modern_sessions: revoke }\n",
+        1,
+    ) + "sessions: { carry_over: [silent], silent: { retry_after: 1h } }\n";
+    let world = Move {
+        proxy: Proxy::start(&yaml),
+        old,
+        new,
+        upstream,
+    };
+    world.proxy.settled().await;
+    let person = |name: &str| Person {
+        name: name.to_owned(),
+        known: true,
+        browser: Browser::default(),
+        told: Vec::new(),
+        sign_ins: 0,
+    };
+    let [mut moved, mut stays, mut signs_in] = ["moved", "stays", "signs-in"].map(person);
+    // Sees the page of the new side.
+    signs_in.known = false;
+    for person in [&mut moved, &mut stays] {
+        world.opens(None, 0, person, "/start").await;
+    }
+    let dir = world.proxy.dir().to_owned();
+    control::good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    control::good(&dir, &["ctl", "set-stage", "ramp/100", "--reason", "IAM-2"]);
+    until(async || control::goes_to(&world.proxy, &world.new).await).await;
+    for person in [&mut moved, &mut signs_in] {
+        world.opens(None, 0, person, "/there").await;
+    }
+    assert_eq!((moved.sign_ins, signs_in.sign_ins), (1, 1));
+    // What was issued at the old side to whoever has moved is given back there.
+    until(async || world.old.revoked().len() == 1).await;
+    assert_eq!(world.new.revoked(), Vec::<String>::new());
+    control::good(&dir, &["ctl", "rollback", "--reason", "IAM-3"]);
+    let records = control::records(&dir);
+    let back = records.iter().find(|record| record["direction"] == "back");
+    assert_eq!(back.unwrap()["modern_sessions"], "revoke");
+    until(async || world.new.revoked().len() == 2).await;
+    for person in [&mut moved, &mut signs_in] {
+        let answer = person.browser.open(&world.proxy, "/there").await;
+        let text = answer.text();
+        assert!(
+            text.contains("You were signed out for security"),
+            "{}: {text}",
+            person.name
+        );
+        // And then they sign in where everybody does.
+        let begun = person.browser.open(&world.proxy, "/there").await;
+        let to = begun.header("location").unwrap_or_default();
+        assert!(to.starts_with(&world.old.issuer()), "{}: {to}", person.name);
+    }
+    let before = world.pages();
+    let answer = stays.browser.open(&world.proxy, "/start").await;
+    assert_eq!((answer.status, world.pages()), (200, before));
+    assert_eq!(world.old.revoked().len(), 1);
+}

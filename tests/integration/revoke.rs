@@ -211,6 +211,10 @@ async fn a_person_who_is_forgotten_is_out_and_comes_back_as_a_stranger() {
     let mut bob = Browser::default();
     let start = bob.open(&proxy, "/").await;
     assert_eq!(bob.sign_in(&proxy, &start).await.status, 303);
+    // What is counted names nobody, and stays.
+    let journeys =
+        "authferry_login_journeys_total{rollout=\"default\",arm=\"modern\",event=\"succeeded\"} ";
+    until(async || proxy.metric(journeys).await == 2.0).await;
     let forget = || {
         let output = Command::new(env!("CARGO_BIN_EXE_authferry"))
             .args([
@@ -234,6 +238,7 @@ async fn a_person_who_is_forgotten_is_out_and_comes_back_as_a_stranger() {
     assert_eq!(alice.open(&proxy, "/").await.status, 302, "she is out");
     assert_eq!(bob.open(&proxy, "/").await.status, 200, "nobody else is");
     until(async || new.revoked().len() == 1).await;
+    assert_eq!(proxy.metric(journeys).await, 2.0);
     // Nothing is left to forget, and nothing stands in the way of who signs in again.
     assert_eq!(
         forget(),

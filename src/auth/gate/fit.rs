@@ -1,8 +1,10 @@
 //! Whether what comes out of an exchange may be handed on: it is about the same person, and is not revoked itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::error;
+use tracing::info;
 use tracing::warn;
 
 use crate::auth::canonical::NotJoined;
@@ -10,6 +12,7 @@ use crate::auth::error::AuthError;
 use crate::auth::gate::Gate;
 use crate::auth::gate::asked::Asked;
 use crate::auth::gate::exchanged::Holder;
+use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::exchange::Outcome;
 use crate::exchange::Subject;
@@ -24,6 +27,29 @@ use crate::secret::Secret;
 /// A result, and by what it can be revoked beside what it was made of; `None`: nobody here can read it.
 type Fit = (Token, Option<Standing>);
 
+/// What a provider gives after so long is younger than what was revoked before: tokens count whole seconds.
+const NEXT: Duration = Duration::from_secs(1);
+
+/// Why a result counts no more.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Over {
+    /// Everything of its provider was revoked a moment ago, such as by a rollback: the next one is good.
+    TooSoon,
+    /// It, its key, its provider or our registration there is revoked.
+    Revoked,
+}
+
+/// Whether a result counts no more, and why; `None`: it does, or is none.
+fn over(answer: &Result<Fit, AuthError>, now: UnixTime) -> Option<Over> {
+    let (_, standing) = answer.as_ref().ok()?;
+    let standing = standing.as_ref().filter(|own| !own.holds(now))?;
+    Some(if standing.is_early(now) {
+        Over::TooSoon
+    } else {
+        Over::Revoked
+    })
+}
+
 impl Gate {
     /// What comes out for `subject`, who is given what of before counts no more.
     pub(super) async fn fit(
@@ -35,11 +61,7 @@ impl Gate {
     ) -> (Outcome, Result<Fit, AuthError>) {
         let first = exchange.token_for(subject(holder.over), asked.now).await;
         let (mut outcome, mut answer) = self.compared(asked, exchange, holder, first).await;
-        let is_over = |answer: &Result<Fit, AuthError>| {
-            let standing = answer.as_ref().ok().and_then(|(_, own)| own.as_ref());
-            standing.is_some_and(|standing| !standing.holds(asked.now))
-        };
-        if is_over(&answer)
+        if over(&answer, asked.now).is_some()
             && let Ok((token, _)) = &answer
             // Clients of ours have limits of their own.
             && (holder.narrowed || token.again <= asked.now)
@@ -49,23 +71,30 @@ impl Gate {
             let next = exchange.token_for(next, asked.now).await;
             (outcome, answer) = self.compared(asked, exchange, holder, next).await;
         }
-        let early = |answer: &Result<Fit, AuthError>| {
-            let standing = answer.as_ref().ok().and_then(|(_, own)| own.as_ref());
-            standing.is_some_and(|standing| standing.is_early(asked.now))
-        };
-        if is_over(&answer) && early(&answer) {
-            // Everything of that provider was revoked a moment ago, such as by a rollback: the next one is good.
-            answer = Err(holder.error(&Outage::Malformed.into(), exchange.yields()));
-        } else if is_over(&answer) {
-            warn!(
-                exchange = exchange.name(),
-                "A result of an exchange is revoked itself, or its key, its provider or our registration there is; it is not used."
-            );
-            answer = Err(AuthError::Forbidden {
-                refusal: Refusal::ExchangeRefused,
-                provider: holder.identity.provider.clone(),
-                class: holder.class,
-            });
+        match over(&answer, asked.now) {
+            None => {}
+            Some(Over::TooSoon) => {
+                info!(
+                    exchange = exchange.name(),
+                    "A result of an exchange is as old as what was revoked a moment ago; the next one is used."
+                );
+                let why = ProviderError::Unavailable {
+                    outage: Outage::TooSoon,
+                    retry_after: Some(NEXT),
+                };
+                answer = Err(holder.error(&why, exchange.yields()));
+            }
+            Some(Over::Revoked) => {
+                warn!(
+                    exchange = exchange.name(),
+                    "A result of an exchange is revoked itself, or its key, its provider or our registration there is; it is not used."
+                );
+                answer = Err(AuthError::Forbidden {
+                    refusal: Refusal::ExchangeRefused,
+                    provider: holder.identity.provider.clone(),
+                    class: holder.class,
+                });
+            }
         }
         (outcome, answer)
     }

@@ -50,6 +50,11 @@ pub(in crate::auth) fn marks_of(session: &Restored) -> Marks {
         Some(came_by) => marks.and_came_by(came_by, person),
         None => marks,
     };
+    // Whoever signs out where they were before is out.
+    let marks = match session.left_behind() {
+        Some(before) => marks.and_before(before, person),
+        None => marks,
+    };
     match session.stands_for() {
         Some(old) => marks.and_session(old),
         None => marks,

@@ -192,6 +192,34 @@ impl Logins {
         }
     }
 
+    /// Ends what a session that is over was given for (`before`), and what was given for either: its browser may have heard of one
+    /// of them alone, and whoever signs out is out of all. `false`: the store does not know of it yet.
+    pub(super) async fn ends_exchanged(
+        &self,
+        ask: &Ask<'_>,
+        row: [u8; 32],
+        before: Option<[u8; 32]>,
+    ) -> bool {
+        let mut recorded = true;
+        for one in [Some(row), before].into_iter().flatten() {
+            match self.deps.sessions.given_for(&one, ask.now).await {
+                Ok(given) => {
+                    for other in given.into_iter().filter(|other| *other != row) {
+                        recorded &= self.ends_successor(ask, Ok(Some(other))).await;
+                    }
+                }
+                Err(error) => {
+                    debug!(%error, "What was given for a session that ends is not known.");
+                    recorded = false;
+                }
+            }
+        }
+        if before.is_some() {
+            recorded &= self.ends_successor(ask, Ok(before)).await;
+        }
+        recorded
+    }
+
     /// What an old system says of one of its sessions, where it says that it is one.
     pub(super) async fn judged(
         &self,

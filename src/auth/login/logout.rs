@@ -25,7 +25,7 @@ use crate::rollout::Arm;
 use crate::secret::Secret;
 use crate::session::Farewell;
 use crate::session::KEPT_FOR;
-use crate::session::Left;
+use crate::session::LeftBehind;
 use crate::session::Restored;
 use crate::session::SessionId;
 
@@ -55,7 +55,7 @@ impl Logins {
             From::Elsewhere => return self.page(ask, Page::NotOurForm, &root, Vec::new()),
         }
         let mut cookies: Vec<HeaderValue> = self.forget_session(ask).into_iter().collect();
-        // The one that it followed has ended since, and not by a sign-out.
+        // The one that it followed ends with its first use, and perhaps this is that.
         let held = self.session(ask).await;
         let followed = held.as_ref().and_then(Restored::came_by);
         let followed = followed.map(|came_by| *came_by.follows());
@@ -64,7 +64,7 @@ impl Logins {
                 let known = self.deps.sessions.in_use_here(id, ask.now);
                 match self.deps.sessions.end(id, ask.now).await {
                     Ok(farewell) => farewell,
-                    Err(_) => return self.not_recorded(ask, known, cookies).await,
+                    Err(_) => return self.not_recorded(ask, (known, followed), cookies).await,
                 }
             }
             None => None,
@@ -75,6 +75,11 @@ impl Logins {
             if let Some(row) = &followed {
                 ended.recorded &= self.ends_what_was_made(row, ask.now).await;
             }
+        }
+        // One of the two that stand for one another, while the browser has heard of one alone.
+        if let Some(id) = self.session_id(ask) {
+            let before = farewell.as_ref().and_then(|own| own.follows);
+            ended.recorded &= self.ends_exchanged(ask, id.row(), before).await;
         }
         // Over already, perhaps because another has just taken its place; or another has, and whoever was to end this one for it
         // broke off.
@@ -224,15 +229,17 @@ impl Logins {
     async fn not_recorded(
         &self,
         ask: &Ask<'_>,
-        known: Option<[u8; 32]>,
+        (known, followed): (Option<[u8; 32]>, Option<[u8; 32]>),
         mut cookies: Vec<HeaderValue>,
     ) -> Response<Bytes> {
         let root = ReturnPath::root();
         let Some(row) = known else {
             return self.page(ask, Page::Unavailable, &root, Vec::new());
         };
-        if let Err(error) = self.deps.revocations.end_session(&row).await {
-            debug!(%error, "The end of a session is written down when the store is there again.");
+        for row in [Some(row), followed].into_iter().flatten() {
+            if let Err(error) = self.deps.revocations.end_session(&row).await {
+                debug!(%error, "The end of a session is written down when the store is there again.");
+            }
         }
         // No session takes its place without a sign-in, and one that has already goes with it, if the store can be told.
         let successor = self.deps.sessions.has_left(&row, ask.now).await;
@@ -259,7 +266,7 @@ impl Logins {
         &self,
         ask: &Ask<'_>,
         whose: (&CanonicalSubject, &ProviderId),
-    ) -> Option<Left> {
+    ) -> Option<LeftBehind> {
         let earlier = self.session_id(ask)?;
         let sessions = &self.deps.sessions;
         sessions.leaves_behind(earlier, whose, ask.now).await

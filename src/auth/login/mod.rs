@@ -325,7 +325,7 @@ impl Logins {
         if let Err(standing) = self.may_begin(policy, request, now).await {
             return TurnedAway::Answer(Answer::Limited(standing));
         }
-        self.leaves_for_good(&ask, why).await;
+        begin.cookies.extend(self.leaves_for_good(&ask, why).await);
         match self.begin(&ask, begin).await {
             Begun::Reply(response) => TurnedAway::Page(response),
             Begun::NoLogin => answer,

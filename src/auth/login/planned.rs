@@ -1,11 +1,15 @@
 //! Minutes in which the old side does not count, as planned: whoever comes with a session of it, or would sign in there, is told
 //! until when, and loses nothing. And what has stopped counting for good: the old system is told, and its cookie goes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use http::Response;
 use tracing::warn;
 
+use crate::auth::cookies;
+use crate::auth::cookies::Keep;
 use crate::auth::error::AuthError;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
@@ -14,15 +18,22 @@ use crate::auth::login::place::Place;
 use crate::auth::login::return_to::ReturnPath;
 use crate::auth::login::start::Begin;
 use crate::auth::look::escaped;
+use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::identity::Refusal;
+use crate::providers::Provider;
+use crate::providers::ProviderError;
+use crate::revocation::Notice;
+use crate::revocation::Spent;
 use crate::rollout;
 use crate::rollout::Acceptance;
 use crate::rollout::Arm;
 use crate::rollout::Facts;
 use crate::rollout::LoginBegun;
 use crate::rollout::Plan;
+use crate::secret::Secret;
+use crate::session::OldSession;
 
 impl Logins {
     /// The page for somebody whose session does not count for these minutes, and for no other reason.
@@ -139,15 +150,19 @@ impl Logins {
         response
     }
 
-    /// Ends our own session of the old side where that has stopped counting for good, at its owner too. Cookies of old systems stay:
-    /// another application may still take them.
-    pub(super) async fn leaves_for_good(&self, ask: &Ask<'_>, why: Option<&AuthError>) {
+    /// Ends our own session of the old side where that has stopped counting for good, at its owner too, and those of old systems
+    /// that no application takes any more; the fields that make the browser forget their cookies.
+    pub(super) async fn leaves_for_good(
+        &self,
+        ask: &Ask<'_>,
+        why: Option<&AuthError>,
+    ) -> Vec<HeaderValue> {
         let plan = ask.policy.plan();
         let gone = why.and_then(|why| gone(ask, why));
         // What comes back in some minutes is left alone, whatever else is said of it.
         let (Some(provider), false) = (gone, plan.is_some_and(|plan| plan.stage.is_brown(ask.now)))
         else {
-            return;
+            return Vec::new();
         };
         let own = self.session(ask).await;
         let own = own.filter(|own| own.identity().provider == *provider);
@@ -160,6 +175,70 @@ impl Logins {
                 }
             }
         }
+        if self.takes_still(ask, provider) {
+            return Vec::new();
+        }
+        self.retires(ask, provider)
+    }
+
+    /// Whether sessions of an old system still count for somebody, somewhere: for whoever is excepted here, or in another
+    /// application.
+    fn takes_still(&self, ask: &Ask<'_>, provider: &ProviderId) -> bool {
+        let takes = |plan: &Plan| {
+            let brown = plan.stage.is_brown(ask.now);
+            brown || self.honours(ask, plan, provider) < Acceptance::NotAccepted
+        };
+        // An application that lives by their cookies keeps them itself.
+        ask.policy.forwards_credentials()
+            || ask.policy.plan().is_none_or(takes)
+            || ask.policy.others().any(|plan| plan.is_none_or(takes))
+    }
+
+    /// Has old systems end the sessions that the browser holds, behind its back, and each of them once: whoever has made one up
+    /// is known to nobody there.
+    fn retires(&self, ask: &Ask<'_>, provider: &ProviderId) -> Vec<HeaderValue> {
+        let mut forget = Vec::new();
+        let owners = ask.policy.owners().cookies.iter();
+        for (name, owner) in owners.filter(|(_, owner)| owner.id() == provider) {
+            let sent = cookies::named(ask.request.headers, name);
+            if !owner.ends_sessions() || sent == cookies::Sent::None {
+                continue;
+            }
+            if let Some(value) = sent.text() {
+                let credential = Credential::Session {
+                    cookie: name.clone(),
+                    value: Secret::new(value.to_owned()),
+                };
+                let cookie = &**name;
+                let digest = OldSession { cookie, value }.digest();
+                self.retire(ask, owner, (credential, digest));
+            }
+            forget.extend(self.names.set(name, "", Keep::Forget));
+        }
+        forget
+    }
+
+    fn retire(
+        &self,
+        ask: &Ask<'_>,
+        owner: &Arc<dyn Provider>,
+        (credential, digest): (Credential, [u8; 32]),
+    ) {
+        let (list, at, now) = (&self.deps.revocations, Arc::clone(owner), ask.now);
+        let (list, asked) = (Arc::clone(list), credential.clone());
+        let goes = async move {
+            match at.authenticate(&asked, now).await {
+                Ok(_) => list.is_first_to_tell(&digest, now).await,
+                Err(ProviderError::Rejected(_)) => false,
+                // Nobody knows, and it is told again.
+                Err(ProviderError::Unavailable { .. }) => true,
+            }
+        };
+        let spent = Spent::Session(Arc::clone(owner), credential);
+        let metrics = &self.deps.reports.metrics;
+        let notice = Notice::new(owner.id(), spent, metrics, now);
+        let (notices, background) = (&self.deps.notices, &self.deps.background);
+        notices.send_if(notice, goes, background);
     }
 
     /// Whether sessions of a provider count, of whomever they are.

@@ -191,6 +191,12 @@ impl Logins {
             match self.deps.sessions.end(earlier, ask.now).await {
                 Ok(Some(mut farewell)) => {
                     self.revoke_at_provider(ask, &mut farewell);
+                    let (row, before) = (farewell.row, farewell.follows);
+                    if !self.ends_exchanged(ask, row, before).await {
+                        warn!(
+                            "What an earlier session of a browser was given for could not be ended."
+                        );
+                    }
                     let followed = held.as_ref().and_then(Restored::came_by);
                     let followed = followed.map(|came_by| *came_by.follows());
                     for before in [Some(farewell.row), followed].into_iter().flatten() {

@@ -2,8 +2,10 @@
 
 #![expect(clippy::string_slice, reason = "what is cut is ASCII")]
 
+mod account;
 mod answered;
 mod back;
+mod both;
 mod carry;
 mod chooser;
 mod first;

@@ -70,6 +70,9 @@ pub(crate) struct Account {
     pub(crate) revoked: u64,
     /// Refresh tokens that it did not revoke: they end by themselves.
     pub(crate) left: u64,
+    /// Sessions that nobody here can read when it is closed, whosever they are: what is of the old side counts nowhere.
+    #[serde(default)]
+    pub(crate) unread: u64,
     /// What it waits for, in words.
     pub(crate) waits: Option<String>,
 }
@@ -86,6 +89,7 @@ impl Account {
             sessions: 0,
             revoked: 0,
             left: 0,
+            unread: 0,
             waits: None,
         }
     }
@@ -98,6 +102,7 @@ impl Account {
             .with("sessions", self.sessions)
             .with("tokens_revoked", self.revoked)
             .with("tokens_left", self.left)
+            .with("sessions_unread", self.unread)
     }
 }
 

@@ -215,6 +215,11 @@ impl Closing {
             return self.leave(provider, &account, version).await;
         }
         let now = self.now();
+        let target = Target::Provider {
+            provider: provider.to_string(),
+        };
+        let unread = self.parts.revocations.unread_of(&target).await?;
+        account.unread = u64::try_from(unread).unwrap_or(u64::MAX);
         account.phase = Phase::Closed;
         account.closed = Some(now.as_millis());
         account.waits = None;
@@ -225,9 +230,7 @@ impl Closing {
         }
         // What clients hold of it, and nobody here can find.
         let asked = Asked {
-            target: Target::Provider {
-                provider: provider.to_string(),
-            },
+            target,
             source: Source::Operator,
             actor: String::from("legacy close"),
             reason: String::from("the old side is closed"),
@@ -242,8 +245,8 @@ impl Closing {
         if !written.await? {
             return Ok(Turn::Left);
         }
-        let (sessions, tokens) = (account.sessions, account.revoked);
-        info!(%provider, sessions, tokens, "An old side is closed.");
+        let (sessions, tokens, unread) = (account.sessions, account.revoked, account.unread);
+        info!(%provider, sessions, tokens, unread, "An old side is closed.");
         Ok(Turn::Closed)
     }
 

@@ -379,6 +379,8 @@ fn outcome<T>(status: Option<StatusCode>, result: &Result<T, ProviderError>) -> 
             Outage::RateLimited => Outcome::Nothing,
             // We did not ask.
             Outage::Shed | Outage::CircuitOpen => Outcome::Nothing,
+            // It answered well.
+            Outage::TooSoon => Outcome::Nothing,
             // Some servers answer a strange question with 400 and a page of text.
             Outage::Malformed if status.is_some_and(|s| s.is_client_error()) => Outcome::Nothing,
             Outage::Malformed

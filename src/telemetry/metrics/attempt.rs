@@ -16,7 +16,7 @@ pub(crate) enum Attempt {
     Abandoned,
 }
 
-const OUTAGES: [Outage; 9] = [
+const OUTAGES: [Outage; 10] = [
     Outage::Connect,
     Outage::Tls,
     Outage::Timeout,
@@ -26,6 +26,7 @@ const OUTAGES: [Outage; 9] = [
     Outage::CircuitOpen,
     Outage::Malformed,
     Outage::Shed,
+    Outage::TooSoon,
 ];
 
 impl Attempt {
@@ -109,6 +110,7 @@ const fn outage_index(outage: Outage) -> usize {
         Outage::CircuitOpen => 6,
         Outage::Malformed => 7,
         Outage::Shed => 8,
+        Outage::TooSoon => 9,
     }
 }
 

@@ -71,6 +71,8 @@ struct State {
     /// Accounts by SCIM: the name somebody signs in with, and the password; a password with `weak` in it is refused.
     people: Mutex<BTreeMap<String, Option<String>>>,
     /// Those of them that may not be used.
+    /// What its ID tokens say beside.
+    says: Mutex<Map<String, Value>>,
     barred: Mutex<Vec<String>>,
 }
 
@@ -104,6 +106,7 @@ impl Idp {
             exchange_error: Mutex::default(),
             counter: Arc::default(),
             people: Mutex::default(),
+            says: Mutex::default(),
             barred: Mutex::default(),
         }));
         let served = idp.clone();
@@ -283,6 +286,11 @@ impl Idp {
         let body = body.as_object_mut().unwrap();
         body.extend(members.as_object().unwrap().clone());
         answer(200, &Value::Object(body.clone()))
+    }
+
+    /// From now on its ID tokens say this, too.
+    pub(crate) fn says(&self, name: &str, value: Value) {
+        self.0.says.lock().unwrap().insert(name.to_owned(), value);
     }
 
     /// RFC 6749 §4.4: a token for the client itself, which differs as those of exchanges do.
@@ -639,6 +647,7 @@ impl Idp {
                 let access = self.access(told.as_deref().unwrap_or(&who), &form);
                 let mut claims = self.claims(&who);
                 claims.insert("aud".to_owned(), json!("authferry"));
+                claims.extend(self.0.says.lock().unwrap().clone());
                 if let Some(nonce) = nonce {
                     claims.insert("nonce".to_owned(), json!(nonce));
                     claims.insert("sid".to_owned(), json!(form["code"]));

@@ -202,14 +202,7 @@ async fn empty_data(
     token: &str,
     course: &mut Course,
 ) -> Result<(), Stop> {
-    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    let head = [
-        field(":method", "POST"),
-        field(":scheme", "https"),
-        field(":authority", "app.test"),
-        field(":path", "/app"),
-        field("authorization", &format!("Bearer {token}")),
-    ];
+    let head = heads::of("POST", "/app", token);
     let idle = good(runner, Duration::from_secs(3), course).await?;
     for (label, payload) in [
         ("empty DATA frames", &b""[..]),

@@ -193,7 +193,7 @@ async fn what_does_not_count_anyway_is_not_said_to_be_planned() {
 }
 
 #[tokio::test]
-async fn what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookies_go() {
+async fn what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookie_goes() {
     let (mut world, mut browser) = (both(), Browser::default());
     everybody_to(&mut world, Arm::From);
     log_in(&world, &mut browser, "alice").await;
@@ -213,4 +213,113 @@ async fn what_has_stopped_counting_for_good_ends_at_its_owner_and_its_cookies_go
     stage(&mut world).mode = Mode::Canary;
     browser.jar.insert(COOKIE.to_owned(), session);
     assert!(open(&world, &mut browser, "/a").await.admitted.is_none());
+}
+
+/// What the old system was told to end, once everything is done that was begun.
+async fn told(world: &World) -> Vec<String> {
+    for _ in 0..40 {
+        tokio::task::yield_now().await;
+    }
+    world.old.ended.lock().unwrap().clone()
+}
+
+const THEIRS: &str = "OLDSID";
+
+fn of_the_old_system(session: &str) -> Browser {
+    let mut browser = Browser::default();
+    browser.jar.insert(THEIRS.to_owned(), session.to_owned());
+    browser
+}
+
+/// The last stage, or the deadline of the old side in one before it (row 9).
+#[tokio::test]
+async fn a_session_of_an_old_system_that_counts_nowhere_any_more_is_ended_there_once_and_its_cookie_goes()
+ {
+    for (by_deadline, wraps) in [(false, false), (false, true), (true, false), (true, true)] {
+        let store = Arc::new(FakeStore::default());
+        let on = || {
+            let (old, new) = (FakeProvider::old().with_login(), FakeProvider::new());
+            let mut world = World::on(Arc::clone(&store) as _, old, new);
+            world.plan = Some(plan(Mode::Canary, vec![all_to(Arm::From)]));
+            world.wraps = wraps;
+            world
+        };
+        let (mut world, mut other) = (on(), on());
+        other.old = Arc::clone(&world.old);
+        let mut browser = of_the_old_system("alice");
+        let seen = open(&world, &mut browser, "/a").await;
+        assert_eq!(seen.admitted.unwrap().arm(), Some(Arm::From));
+        assert_eq!(browser.jar.contains_key(COOKIE), wraps);
+        for world in [&mut world, &mut other] {
+            everybody_to(world, Arm::To);
+            if by_deadline {
+                stage(world).accept = vec![AcceptOverride {
+                    deadline: Some(at(0)),
+                    ..old_logins(Duration::ZERO)
+                }];
+            } else {
+                stage(world).mode = Mode::ModernOnly;
+            }
+        }
+        let case = format!("by_deadline: {by_deadline}, wraps: {wraps}");
+        let mut tabs = [browser.clone(), browser.clone(), browser];
+        let [first, second, third] = &mut tabs;
+        for (world, tab) in [(&world, first), (&world, second), (&other, third)] {
+            let seen = open(world, tab, "/a").await;
+            assert!(seen.status == StatusCode::FOUND, "{case}: {seen:?}");
+            assert!(!tab.jar.contains_key(THEIRS), "{case}");
+            assert!(!tab.jar.contains_key(COOKIE), "{case}");
+            assert_eq!(told(world).await, ["alice"], "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_counts_for_somebody_or_somewhere_or_is_made_up_is_not_ended_at_its_system()
+{
+    let last = |world: &World| {
+        let mut plan = world.plan.clone().unwrap();
+        plan.stage.mode = Mode::ModernOnly;
+        Some(Arc::new(plan))
+    };
+    for case in [
+        "one that does not move",
+        "one before",
+        "closed as well",
+        "made up",
+        "away",
+    ] {
+        let mut world = both();
+        let before = world.plan.clone().map(Arc::new);
+        stage(&mut world).mode = Mode::ModernOnly;
+        world.others = match case {
+            "one that does not move" => vec![last(&world), None],
+            "one before" => vec![before],
+            _ => vec![last(&world)],
+        };
+        match case {
+            "made up" => {
+                let no = Arc::new(|_: &str| Err(crate::identity::Refusal::Inactive.into()));
+                *world.old.verdict.lock().unwrap() = no;
+            }
+            "away" => {
+                let away = Arc::new(|_: &str| Err(Outage::Connect.into()));
+                *world.old.verdict.lock().unwrap() = away;
+            }
+            _ => {}
+        }
+        let mut browser = of_the_old_system("alice");
+        let seen = open(&world, &mut browser, "/a").await;
+        assert_eq!(seen.status, StatusCode::FOUND, "{case}: {seen:?}");
+        let ends = ["closed as well", "away"].contains(&case);
+        assert_eq!(told(&world).await.len(), usize::from(ends), "{case}");
+        let stays = ["one that does not move", "one before"].contains(&case);
+        assert_eq!(browser.jar.contains_key(THEIRS), stays, "{case}");
+    }
+    // Nor while it is only not to count for some minutes.
+    let (mut world, mut browser) = (with_brownout(), of_the_old_system("alice"));
+    stage(&mut world).mode = Mode::Canary;
+    let seen = Visit::to("/a").at(60).with(&world, &mut browser).await;
+    says_until(&seen, "120");
+    assert!(told(&world).await.is_empty() && browser.jar.contains_key(THEIRS));
 }

@@ -18,6 +18,23 @@ use crate::wire::h1;
 use crate::wire::h1::Wish;
 use crate::wire::h2;
 
+/// The head of a request with a token in HTTP/2.
+pub(super) fn of(method: &str, path: &str, token: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let bearer = format!("Bearer {token}");
+    let fields = [
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "app.test"),
+        (":path", path),
+        ("authorization", bearer.as_str()),
+    ];
+    fields.map(field).to_vec()
+}
+
+fn field((name, value): (&str, &str)) -> (Vec<u8>, Vec<u8>) {
+    (name.as_bytes().to_vec(), value.as_bytes().to_vec())
+}
+
 /// Heads that are far too big, in both protocols.
 pub(super) async fn big_heads(runner: &Runner, wire: &Wire, token: &str, course: &mut Course) {
     let fields =
@@ -42,21 +59,11 @@ pub(super) async fn big_heads(runner: &Runner, wire: &Wire, token: &str, course:
     ] {
         send(runner, wire, label, head.as_bytes(), course).await;
     }
-    let field = |name: &str, value: String| (name.as_bytes().to_vec(), value.into_bytes());
-    let base = |path: String| {
-        vec![
-            field(":method", "GET".to_owned()),
-            field(":scheme", "https".to_owned()),
-            field(":authority", "app.test".to_owned()),
-            field(":path", path),
-            field("authorization", format!("Bearer {token}")),
-        ]
-    };
-    let mut many = base("/app".to_owned());
-    many.extend((0..300).map(|n| field(&format!("x-f{n}"), "1".to_owned())));
-    let mut big = base("/app".to_owned());
-    big.push(field("x-big", "b".repeat(40 << 10)));
-    let long = base(format!("/app?{}", "q".repeat(32 << 10)));
+    let mut many = of("GET", "/app", token);
+    many.extend((0..300).map(|n| field((&format!("x-f{n}"), "1"))));
+    let mut big = of("GET", "/app", token);
+    big.push(field(("x-big", &"b".repeat(40 << 10))));
+    let long = of("GET", &format!("/app?{}", "q".repeat(32 << 10)), token);
     for (label, headers) in [
         ("h2 300 fields", many),
         ("h2 a field of 40 KiB", big),
@@ -99,7 +106,7 @@ pub(super) async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &
     // What 32 KiB leave beside the request line, the host and the credential, in either protocol; what a field of five letters
     // needs beside its value.
     let around = "GET /app HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer \r\n\r\n";
-    let (room, field) = (32_768 - around.len() - token.len(), "x-f10: \r\n".len());
+    let (room, beside) = (32_768 - around.len() - token.len(), "x-f10: \r\n".len());
     type Head = (String, Vec<(String, String)>);
     let limits: Vec<(&str, Head, Head)> = vec![
         (
@@ -115,21 +122,21 @@ pub(super) async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &
         ),
         (
             "a field",
-            (plain(), vec![own("x-big", "b".repeat(room - field))]),
-            (plain(), vec![own("x-big", "b".repeat(room - field + 1))]),
+            (plain(), vec![own("x-big", "b".repeat(room - beside))]),
+            (plain(), vec![own("x-big", "b".repeat(room - beside + 1))]),
         ),
         (
             "all fields",
             (
                 plain(),
                 (10..40)
-                    .map(|n| own(&format!("x-f{n}"), "b".repeat(room / 30 - field)))
+                    .map(|n| own(&format!("x-f{n}"), "b".repeat(room / 30 - beside)))
                     .collect(),
             ),
             (
                 plain(),
                 (10..40)
-                    .map(|n| own(&format!("x-f{n}"), "b".repeat(room / 30 - field + 1)))
+                    .map(|n| own(&format!("x-f{n}"), "b".repeat(room / 30 - beside + 1)))
                     .collect(),
             ),
         ),
@@ -158,20 +165,8 @@ pub(super) async fn borders(runner: &Runner, wire: &Wire, token: &str, course: &
             let head = format!(
                 "GET {path} HTTP/1.1\r\nHost: app.test\r\nAuthorization: Bearer {token}\r\n{lines}\r\n"
             );
-            let bytes =
-                |(name, value): (&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-            let bearer = format!("Bearer {token}");
-            let mut frames: Vec<_> = [
-                (":method", "GET"),
-                (":scheme", "https"),
-                (":authority", "app.test"),
-                (":path", path.as_str()),
-                ("authorization", bearer.as_str()),
-            ]
-            .into_iter()
-            .map(bytes)
-            .collect();
-            frames.extend(fields.iter().map(|(n, v)| bytes((n, v))));
+            let mut frames = of("GET", &path, token);
+            frames.extend(fields.iter().map(|(n, v)| field((n, v))));
             let before = runner.world.upstream.count();
             let first = h1::send(wire, head.as_bytes(), Wish::default()).await;
             sleep(Duration::from_millis(10)).await;
@@ -208,14 +203,7 @@ pub(super) async fn streams(
     token: &str,
     course: &mut Course,
 ) -> Result<(), Stop> {
-    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    let head = [
-        field(":method", "GET"),
-        field(":scheme", "https"),
-        field(":authority", "app.test"),
-        field(":path", "/app"),
-        field("authorization", &format!("Bearer {token}")),
-    ];
+    let head = of("GET", "/app", token);
     let upstream = &runner.world.upstream;
     upstream.behave(crate::world::upstream::Manner::Silence);
     let before = upstream.count();
