@@ -557,6 +557,8 @@ pub(super) struct World {
     pub(super) replays: Arc<Replays>,
     sessions: Arc<Sessions>,
     pub(super) revocations: Arc<Revocations>,
+    /// Of what is done behind requests.
+    pub(super) clock: Arc<ManualClock>,
 }
 
 impl World {
@@ -585,7 +587,13 @@ impl World {
             own: Vec::new(),
             others: Vec::new(),
             exchanges: AppExchanges::default(),
-            revocations: Revocations::for_test(&store, &sessions, clock, &metrics),
+            revocations: Revocations::for_test(
+                &store,
+                &sessions,
+                Arc::clone(&clock) as _,
+                &metrics,
+            ),
+            clock,
             possession: PossessionSettings::for_test(),
             certificate: None,
             roles: HashMap::new(),

@@ -20,6 +20,7 @@ use crate::revocation::logins::Login;
 use crate::revocation::notice::Notice;
 use crate::revocation::notice::Notices;
 use crate::revocation::notice::Spent;
+use crate::revocation::owed::settle;
 use crate::revocation::record::Record;
 use crate::revocation::record::Target;
 use crate::revocation::record::from_hex;
@@ -82,8 +83,15 @@ impl Revocations {
     pub(crate) fn fan_out(self: &Arc<Self>, named: Named, background: &Handle) {
         let (ended, due) = mpsc::channel(WAITING);
         if self.ended.set(ended).is_ok() {
-            let follow = follow(Arc::downgrade(self), due, named, background.clone());
+            let named = Arc::new(named);
+            let follow = follow(
+                Arc::downgrade(self),
+                due,
+                Arc::clone(&named),
+                background.clone(),
+            );
             background.spawn(follow);
+            background.spawn(settle(Arc::downgrade(self), named, background.clone()));
             background.spawn(look(Arc::downgrade(self)));
         }
     }
@@ -173,7 +181,7 @@ enum Place {
 async fn follow(
     list: Weak<Revocations>,
     mut due: mpsc::Receiver<Ended>,
-    named: Named,
+    named: Arc<Named>,
     background: Handle,
 ) {
     // Its own room: what many revocations leave behind keeps no sign-out from being told.

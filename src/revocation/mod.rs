@@ -21,6 +21,7 @@ mod notice;
 mod once;
 mod origin;
 mod record;
+mod owed;
 mod respelled;
 mod rested;
 mod signer;

@@ -49,12 +49,6 @@ pub(super) async fn look(list: Weak<Revocations>) {
     let Some(holder) = list.upgrade().map(|list| list.entropy.token()) else {
         return;
     };
-    if let Some(list) = list.upgrade() {
-        let finished = list.sessions.finish_moves(list.clock.now());
-        if let Err(error) = finished.await {
-            debug!(%error, "Sessions whose place others took before the start end by themselves.");
-        }
-    }
     // Whatever becomes of a part, the others have their turn.
     for first in (0..=u8::MAX).cycle() {
         tick.tick().await;

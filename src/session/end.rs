@@ -153,6 +153,23 @@ impl Sessions {
         Ok(handle.map(|handle| farewell(handle, row, now)))
     }
 
+    /// When a session that is known by its row alone ends by itself at the latest; `None`: there is none that can be read, or it is over.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(super) async fn would_end(
+        &self,
+        row: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, StoreError> {
+        let active = self.active.load_full();
+        let found = self.store.get(rows::key(row), now).await?;
+        let handle = found.and_then(|found| rows::open_handle(&active.ring, row, &found.value));
+        let handle = handle.filter(|handle| !handle.over);
+        Ok(handle.map(|handle| UnixTime::from_millis(handle.ends)))
+    }
+
     /// Ends the session of a row for everybody who holds it; `None`: there was none that can be read, or it was over. Whose it
     /// was is known until it would have ended by itself: its provider and operators may still speak of it.
     pub(super) async fn end_row(

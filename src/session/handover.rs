@@ -35,7 +35,11 @@ const KEPT: Duration = Duration::from_mins(2);
 /// for its first use for some of it.
 const LED: Duration = Duration::from_mins(10);
 
-/// Moves that are finished at a start: those of the last [`KEPT`].
+/// Sessions that are to end because others have taken their places, by row, until they would have ended by themselves: the row of the
+/// one in its place, and since when. Nothing is left of it once the session has ended.
+const OWED: &str = "owed_ends";
+
+/// Ends that are looked for at once.
 const MOST: usize = 65_536;
 
 /// How often it is tried to be the first.
@@ -176,20 +180,63 @@ impl Sessions {
         self.end_known(row, now).await
     }
 
-    /// Ends what was to end in a moment when the process ended before: sessions whose place others have taken.
+    /// Notes that a session is to end because another one, which its person has been given, has taken its place: whatever becomes of
+    /// this process, and however long the store is away, it ends.
     ///
     /// # Errors
     ///
     /// When the store did not confirm.
-    pub(crate) async fn finish_moves(&self, now: UnixTime) -> Result<(), StoreError> {
-        for (before, new) in self.store.scan(TABLE, b"", MOST, now).await? {
-            // Where somebody has signed out, nobody has taken the place.
-            let taken = !new.value.is_empty();
-            if let (Ok(before), true) = (<[u8; 32]>::try_from(&*before), taken) {
-                self.end_replaced(&before, now).await?;
-            }
-        }
-        Ok(())
+    pub(crate) async fn owes_end(
+        &self,
+        before: &[u8; 32],
+        new: &[u8; 32],
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        let Some(ends) = self.would_end(before, now).await? else {
+            return Ok(());
+        };
+        let owed = Owed {
+            before: *before,
+            new: *new,
+            since: now,
+        };
+        self.store
+            .put(at(OWED, before), &owed.written(), ends)
+            .await
+    }
+
+    /// The session of a row has ended: nobody owes it any more.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not confirm: it is looked for once more.
+    pub(crate) async fn owes_nothing(&self, before: &[u8; 32]) -> Result<(), StoreError> {
+        self.store.delete(at(OWED, before)).await
+    }
+
+    /// The sessions that are to end since `since` or longer.
+    ///
+    /// # Errors
+    ///
+    /// When the store gives no answer.
+    pub(crate) async fn owed_ends(
+        &self,
+        since: UnixTime,
+        now: UnixTime,
+    ) -> Result<Vec<Owed>, StoreError> {
+        let found = self.store.scan(OWED, b"", MOST, now).await?;
+        let owed = found.iter().filter_map(|(key, row)| {
+            let owed = Owed::read(key, &row.value);
+            // Of nobody, or of another version: the session is ended all the same, and now.
+            owed.or_else(|| {
+                Some(Owed {
+                    before: (&**key).try_into().ok()?,
+                    new: [0; 32],
+                    since: UnixTime::from_millis(0),
+                })
+            })
+        });
+        Ok(owed.filter(|owed| owed.since <= since).collect())
     }
 
     /// Another session has taken the place of this one, which ends in a moment.
@@ -197,6 +244,32 @@ impl Sessions {
         if let Some(live) = self.registry.find(row) {
             live.replace();
         }
+    }
+}
+
+/// A session that is to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Owed {
+    /// Its row,
+    pub(crate) before: [u8; 32],
+    /// that of the one in its place,
+    pub(crate) new: [u8; 32],
+    since: UnixTime,
+}
+
+impl Owed {
+    fn written(&self) -> Vec<u8> {
+        let since = self.since.as_millis().to_be_bytes();
+        self.new.iter().chain(&since).copied().collect()
+    }
+
+    fn read(before: &[u8], value: &[u8]) -> Option<Self> {
+        let (new, since) = value.split_first_chunk()?;
+        Some(Self {
+            before: before.try_into().ok()?,
+            new: *new,
+            since: UnixTime::from_millis(u64::from_be_bytes(since.try_into().ok()?)),
+        })
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) use came_by::CameBy;
 pub(crate) use crowd::Member;
 pub(crate) use found::Known;
 pub(crate) use handle::Before;
+pub(crate) use handover::Owed;
 pub(crate) use id::SessionId;
 pub(crate) use kept::KEPT_FOR;
 pub(crate) use left::LeftBehind;

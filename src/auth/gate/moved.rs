@@ -39,7 +39,7 @@ const ON_THEIR_WAY: Duration = Duration::from_secs(5);
 /// How often it is looked meanwhile whether the new one is over: nobody is to be let in by the old one then.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often it is tried to end a session that nobody else will end.
+/// How often it is tried to end a session; after that the store knows that it is owed (`revocation/owed`).
 const TRIES: usize = 12;
 
 /// Sessions that wait for it, in this process: 4 096.
@@ -171,6 +171,13 @@ impl Earlier {
         let background = self.deps.background.clone();
         background.spawn(async move {
             let began = Instant::now();
+            // Whoever came back from the provider has had it noted before they were given the new one.
+            if self.exchanged.is_some() {
+                let owed = self.deps.sessions.owes_end(&self.row, &self.new, self.now);
+                if let Err(error) = owed.await {
+                    debug!(%error, "A session of the old side that was exchanged ends unless this process ends first.");
+                }
+            }
             while room.is_some() && began.elapsed() < ON_THEIR_WAY {
                 tokio::time::sleep(LOOK).await;
                 let known = self.deps.sessions.known(&self.new, self.now + began.elapsed());
@@ -199,6 +206,11 @@ impl Earlier {
     }
 
     async fn end(&self, now: UnixTime) -> Result<(), StoreError> {
+        self.ends_row(now).await?;
+        self.deps.sessions.owes_nothing(&self.row).await
+    }
+
+    async fn ends_row(&self, now: UnixTime) -> Result<(), StoreError> {
         let deps = &self.deps;
         // Another instance was first, or a sign-out; what that ended, the new one is told by its marks.
         let Some(farewell) = deps.sessions.end_replaced(&self.row, now).await? else {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tracing::debug;
 use tracing::error;
 use tracing::warn;
 
@@ -33,11 +32,8 @@ use crate::rollout::Person;
 use crate::rollout::Plan;
 use crate::rollout::RuleRef;
 use crate::session::Backing;
-use crate::session::Created;
 use crate::session::NewSession;
 use crate::session::Origin;
-use crate::session::Restored;
-use crate::session::SessionId;
 use crate::store::StoreError;
 use crate::telemetry::Pseudonym;
 use crate::telemetry::metrics::Attempt;
@@ -182,33 +178,8 @@ impl Logins {
                 return Err(self.is_not_needed(ask, &created.row, place).await);
             }
         } else if let Some(earlier) = self.session_id(ask) {
-            let held = self.session(ask).await;
-            let theirs = |held: &Restored| *held.canonical() == canonical;
-            let same = held.as_ref().is_some_and(theirs);
-            if same {
-                self.leads_on(ask, earlier, &created).await;
-            }
-            match self.deps.sessions.end(earlier, ask.now).await {
-                Ok(Some(mut farewell)) => {
-                    self.revoke_at_provider(ask, &mut farewell);
-                    let (row, before) = (farewell.row, farewell.follows);
-                    if !self.ends_exchanged(ask, row, before).await {
-                        warn!(
-                            "What an earlier session of a browser was given for could not be ended."
-                        );
-                    }
-                    let followed = held.as_ref().and_then(Restored::came_by);
-                    let followed = followed.map(|came_by| *came_by.follows());
-                    for before in [Some(farewell.row), followed].into_iter().flatten() {
-                        let made = (&before, &created.row);
-                        self.hands_on_what_was_made(made, same, ask.now).await;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    warn!(error = %error, "An earlier session of a browser could not be ended.");
-                }
-            }
+            self.ends_the_one_before(ask, earlier, (&canonical, &created))
+                .await;
         }
         // It is theirs: now nobody who signs out meanwhile loses another one for it.
         self.makes_room(ask, &created).await;
@@ -224,34 +195,6 @@ impl Logins {
         let cookies: Vec<HeaderValue> = cookies.collect();
         let subject = self.deps.reports.pseudonyms.of(&canonical);
         Ok((cookies, subject))
-    }
-
-    /// What is open with the session of before goes on with the new one of the same person.
-    pub(super) async fn leads_on(&self, ask: &Ask<'_>, earlier: SessionId<'_>, new: &Created) {
-        let sessions = &self.deps.sessions;
-        match sessions.leads_on(earlier, new, ask.now).await {
-            Ok(()) => sessions.is_replaced(&earlier.row()),
-            Err(error) => debug!(%error, "What is open with a session ends with it."),
-        }
-    }
-
-    /// What upstreams got for the session that a sign-in has ended goes on with the new one, if that is the same person's, and is
-    /// over otherwise.
-    async fn hands_on_what_was_made(
-        &self,
-        (before, new): (&[u8; 32], &[u8; 32]),
-        same: bool,
-        now: UnixTime,
-    ) {
-        if same {
-            match self.deps.revocations.takes_over(before, new, now).await {
-                Ok(()) => return,
-                Err(error) => {
-                    warn!(%error, "What upstreams got for an earlier session ends with it.");
-                }
-            }
-        }
-        self.ends_what_was_made(before, now).await;
     }
 
     /// Ends a session that was made without a sign-in and takes no place: whoever has signed out meanwhile stays signed out.

@@ -2,13 +2,16 @@
 //! what is on its way with the one before is answered.
 
 use tracing::debug;
+use tracing::warn;
 
 use crate::auth::gate::moved::Earlier;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
+use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
 use crate::session::Created;
 use crate::session::Restored;
+use crate::session::SessionId;
 use crate::store::StoreError;
 
 impl Logins {
@@ -47,6 +50,12 @@ impl Logins {
         if let (Ok(()), true, Some(known)) = (&led, holds, &known)
             && !known.rested
         {
+            // Whatever becomes of this process, or of the store in a moment.
+            if let Err(error) = sessions.owes_end(&row, &new.row, ask.now).await {
+                // It stays, and may have been written down for all that.
+                drop(sessions.owes_nothing(&row).await);
+                return Err(error);
+            }
             Earlier::of(&self.deps, row, new.row, ask.now).ends_soon();
             return Ok(true);
         }
@@ -62,6 +71,69 @@ impl Logins {
             self.revoke_at_provider(ask, &mut farewell);
             holds && !farewell.rested
         }))
+    }
+
+    /// Ends the session that a browser had when its person, or another, has signed in anew; what is open with it goes on with the new
+    /// one of the same person.
+    pub(super) async fn ends_the_one_before(
+        &self,
+        ask: &Ask<'_>,
+        earlier: SessionId<'_>,
+        (canonical, created): (&CanonicalSubject, &Created),
+    ) {
+        let held = self.session(ask).await;
+        let theirs = |held: &Restored| *held.canonical() == *canonical;
+        let same = held.as_ref().is_some_and(theirs);
+        if same {
+            self.leads_on(ask, earlier, created).await;
+        }
+        match self.deps.sessions.end(earlier, ask.now).await {
+            Ok(Some(mut farewell)) => {
+                self.revoke_at_provider(ask, &mut farewell);
+                let (row, before) = (farewell.row, farewell.follows);
+                if !self.ends_exchanged(ask, row, before).await {
+                    warn!("What an earlier session of a browser was given for could not be ended.");
+                }
+                let followed = held.as_ref().and_then(Restored::came_by);
+                let followed = followed.map(|came_by| *came_by.follows());
+                for before in [Some(farewell.row), followed].into_iter().flatten() {
+                    let made = (&before, &created.row);
+                    self.hands_on_what_was_made(made, same, ask.now).await;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                warn!(error = %error, "An earlier session of a browser could not be ended.");
+            }
+        }
+    }
+
+    /// What is open with the session of before goes on with the new one of the same person.
+    async fn leads_on(&self, ask: &Ask<'_>, earlier: SessionId<'_>, new: &Created) {
+        let sessions = &self.deps.sessions;
+        match sessions.leads_on(earlier, new, ask.now).await {
+            Ok(()) => sessions.is_replaced(&earlier.row()),
+            Err(error) => debug!(%error, "What is open with a session ends with it."),
+        }
+    }
+
+    /// What upstreams got for the session that a sign-in has ended goes on with the new one, if that is the same person's, and is
+    /// over otherwise.
+    async fn hands_on_what_was_made(
+        &self,
+        (before, new): (&[u8; 32], &[u8; 32]),
+        same: bool,
+        now: UnixTime,
+    ) {
+        if same {
+            match self.deps.revocations.takes_over(before, new, now).await {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(%error, "What upstreams got for an earlier session ends with it.");
+                }
+            }
+        }
+        self.ends_what_was_made(before, now).await;
     }
 
     /// Whether a session that was made without a sign-in has taken the place of the one that the browser sent: what was on its way

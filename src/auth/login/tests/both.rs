@@ -232,6 +232,38 @@ async fn whoever_signs_out_with_one_of_two_sessions_of_which_the_browser_knows_o
     }
 }
 
+/// Its first use is what ends the one before, and a store that is away then keeps neither alive.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_exchanged_ends_however_long_the_store_is_away() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    let browser = of_the_old_side(&mut world).await;
+    let before = browser.jar[COOKIE].clone();
+    let new = given(&world, &browser).await;
+    assert_eq!(let_in(&world, ["A", &new], 0).await, [Arm::To]);
+    let owed = async || {
+        let owed = world.sessions().owed_ends(at(9_999), at(0)).await;
+        owed.unwrap().len()
+    };
+    while owed().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    store.away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    store.away.store(false, Ordering::SeqCst);
+    assert_eq!(owed().await, 1);
+    world.clock.set(at(3_600));
+    let list = &world.revocations;
+    list.fan_out(
+        Box::new(|_: &ProviderId| None),
+        &tokio::runtime::Handle::current(),
+    );
+    while 0 < owed().await {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(let_in(&world, [&before, &new], 0).await, [Arm::To]);
+}
+
 #[tokio::test]
 async fn what_is_said_of_a_session_that_nobody_has_used_yet_is_said_of_the_one_that_it_was_given_for()
  {

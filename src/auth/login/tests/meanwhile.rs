@@ -7,6 +7,8 @@ use super::carry::of_the_old_side;
 use super::carry::page;
 use super::*;
 use crate::auth::gate::Over;
+use crate::providers::Provider;
+use crate::revocation::Revocations;
 use crate::session::SessionId;
 use crate::store::Store as _;
 
@@ -88,14 +90,86 @@ async fn a_new_session_that_others_end_takes_along_the_one_that_still_answers() 
     assert_eq!(arm(&world, &mut tab).await, None);
 }
 
+/// What is done behind requests, as long as the list is there.
+fn looks_after(world: &World, list: &Arc<Revocations>) {
+    let old: Arc<dyn Provider> = Arc::clone(&world.old) as _;
+    let named = move |id: &ProviderId| (id.as_str() == "old").then(|| Arc::clone(&old));
+    list.fan_out(Box::new(named), &tokio::runtime::Handle::current());
+}
+
+fn revoked_at_old(world: &World) -> Vec<String> {
+    let login = world.old.login.as_ref().unwrap();
+    login.revoked.lock().unwrap().clone()
+}
+
+async fn owed(world: &World) -> usize {
+    let owed = world.sessions().owed_ends(at(9_999), at(0)).await;
+    owed.unwrap().len()
+}
+
 #[tokio::test]
 async fn what_a_process_was_about_to_end_is_ended_when_it_starts_again() {
     let mut world = asking();
     let (mut browser, mut tab) = moved(&mut world).await;
     assert_eq!(arm(&world, &mut tab).await, Some(Arm::From));
-    world.sessions().finish_moves(at(1)).await.unwrap();
+    assert_eq!(owed(&world).await, 1);
+    // Half a day later.
+    world.clock.set(at(12 * 3_600));
+    let again = Revocations::unknown_for_test(&world.revocations);
+    looks_after(&world, &again);
+    let ended = async {
+        while 0 < owed(&world).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(4), ended).await;
+    assert!(ended.is_ok(), "before whoever was to end it does");
     assert_eq!(arm(&world, &mut tab).await, None);
     assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+    for _ in 0..40 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(revoked_at_old(&world), ["refresh-token-of-alice"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_end_ends_however_long_the_store_is_away() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    let (mut browser, mut tab) = moved(&mut world).await;
+    looks_after(&world, &world.revocations);
+    store.away.store(true, Ordering::SeqCst);
+    // An hour, in which nobody has patience any more.
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    world.clock.set(at(3_600));
+    store.away.store(false, Ordering::SeqCst);
+    assert_eq!(owed(&world).await, 1);
+    assert!(revoked_at_old(&world).is_empty());
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert_eq!(arm(&world, &mut tab).await, None);
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+    assert_eq!(owed(&world).await, 0);
+    assert_eq!(revoked_at_old(&world), ["refresh-token-of-alice"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_owed_once_it_has_ended_or_where_it_stays() {
+    let store = Arc::new(FakeStore::default());
+    let mut world = asking_on(Arc::clone(&store));
+    looks_after(&world, &world.revocations);
+    let (mut browser, mut tab) = moved(&mut world).await;
+    assert_eq!(owed(&world).await, 1);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(owed(&world).await, 0, "by whoever was to end it");
+    assert_eq!(arm(&world, &mut tab).await, None);
+    assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
+    // Who signs in anew is not in the place of anybody for whom something is owed.
+    let mut stays = of_the_old_side(&mut world).await;
+    world.clock.set(at(600));
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(owed(&world).await, 0);
+    everybody_to(&mut world, Arm::From);
+    assert_eq!(arm(&world, &mut stays).await, Some(Arm::From));
 }
 
 #[tokio::test(start_paused = true)]
