@@ -260,6 +260,7 @@ impl Shared<'_> {
             wraps: settings.wrap,
             forwards_credentials: app.forward_credentials,
             own: self.own.at(app, settings),
+            logout_paths: app.logout_paths.clone(),
             own_clients: self.own.clients(),
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);

@@ -644,6 +644,7 @@ impl World {
             rate_limits: self.rate_limits,
             wraps: self.wraps,
             forwards_credentials: false,
+            logout_paths: vec!["/signout".into()],
             own: self.own.clone(),
             own_clients: Arc::new(std::collections::HashSet::from(["shop".into()])),
         })

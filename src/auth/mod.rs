@@ -65,6 +65,7 @@ pub(crate) use login::LoginSettings;
 pub(crate) use login::Logins;
 pub(crate) use login::PageName;
 pub(crate) use login::Query;
+pub(crate) use login::SigningOut;
 pub(crate) use login::Request;
 pub(crate) use login::TurnedAway;
 pub(crate) use login::decode;

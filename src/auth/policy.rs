@@ -46,6 +46,7 @@ pub(crate) struct AppPolicy {
     exchanges: AppExchanges,
     wraps: bool,
     forwards_credentials: bool,
+    logout_paths: Vec<Box<str>>,
     own_clients: Arc<HashSet<Box<str>>>,
 }
 
@@ -79,6 +80,8 @@ pub(crate) struct PolicyParts<'a> {
     pub(crate) wraps: bool,
     /// Whether its upstreams get the cookies of old systems.
     pub(crate) forwards_credentials: bool,
+    /// Canonical paths by which people sign out of it.
+    pub(crate) logout_paths: Vec<Box<str>>,
     /// Who judges what we have minted for clients, where it is a credential,
     pub(crate) own: Vec<Arc<dyn Provider>>,
     /// and the clients that there are.
@@ -113,6 +116,7 @@ impl AppPolicy {
             rate_limits,
             wraps,
             forwards_credentials,
+            logout_paths,
             own,
             own_clients,
         } = parts;
@@ -138,6 +142,7 @@ impl AppPolicy {
             exchanges,
             wraps,
             forwards_credentials,
+            logout_paths,
             own_clients,
         }
     }
@@ -150,6 +155,11 @@ impl AppPolicy {
     /// Whether its upstreams get the cookies of old systems.
     pub(super) const fn forwards_credentials(&self) -> bool {
         self.forwards_credentials
+    }
+
+    /// Whether people sign out of the application itself at a canonical path.
+    pub(crate) fn signs_out_at(&self, path: &str) -> bool {
+        self.logout_paths.iter().any(|own| **own == *path)
     }
 
     /// The rollouts of the other applications that know its old side; `None`: one that does not move.

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use http::header;
 use http::request::Parts;
 
+use crate::proxy::admission::Asked;
 use crate::proxy::canonical::CanonicalRequest;
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::conn::Conn;
@@ -20,6 +21,8 @@ use crate::proxy::reply::DPOP_NONCE;
 use crate::proxy::reply::Reply;
 use crate::proxy::reply::fault;
 use crate::proxy::respond::Fault;
+use crate::proxy::signing_out::after_the_application;
+use crate::proxy::signing_out::has_signed_out;
 use crate::proxy::snapshot::AppEntry;
 use crate::proxy::switching;
 use crate::proxy::upgrade::Upgrade;
@@ -48,6 +51,8 @@ pub(super) struct Passage<'a> {
     pub(super) identity: &'a IdentityHeaders,
     /// What the client asks to switch to, checked, where the route allows it.
     pub(super) upgrade: Option<Upgrade>,
+    /// Where whoever signs out of the application by it signs out here, too: the request.
+    pub(super) signs_out: Option<&'a Asked<'a>>,
 }
 
 impl Passage<'_> {
@@ -102,7 +107,7 @@ pub(super) async fn forward(
     body: ClientBody,
     request: &CanonicalRequest,
     passage: &Passage<'_>,
-    record: Box<Record>,
+    mut record: Box<Record>,
 ) -> Reply {
     let Some(given) = given(&record) else {
         return fault(&Fault::Internal, &parts.headers, conn, record);
@@ -118,7 +123,14 @@ pub(super) async fn forward(
         .send(passage.target(), &passage.app.head, body, head)
         .await
     {
-        Ok(answer) => answered(conn, parts, passage, answer, record),
+        Ok(answer) => match passage.signs_out {
+            Some(asked) if has_signed_out(asked, &answer) => {
+                record.answered_by(passage.route, answer.origin());
+                let turned = after_the_application(asked, answer, conn, record);
+                Box::pin(turned).await
+            }
+            Some(_) | None => answered(conn, parts, passage, answer, record),
+        },
         Err(error) => {
             tracing::debug!(%error, "An upstream did not answer.");
             record.upstream_failed(&error);

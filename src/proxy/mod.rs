@@ -29,6 +29,7 @@ pub(crate) mod route;
 pub(crate) mod serve;
 mod service;
 pub(crate) mod settings;
+mod signing_out;
 mod snapshot;
 mod switching;
 pub(crate) mod tls;

@@ -10,6 +10,7 @@ use http::Response;
 use tokio::time::Instant;
 
 use crate::auth::Admitted;
+use crate::auth::SigningOut;
 use crate::auth::Source;
 use crate::identity::CredentialClass;
 use crate::issuer::METADATA_PATH;
@@ -43,6 +44,8 @@ use crate::proxy::reply::page;
 use crate::proxy::respond::Fault;
 use crate::proxy::route::Routed;
 use crate::proxy::serve::Handler;
+use crate::proxy::signing_out::signing_out;
+use crate::proxy::signing_out::signs_out;
 use crate::proxy::switching;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
@@ -209,6 +212,16 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             Err(why) => fault(&why, &parts.headers, &conn, record),
         };
     }
+    // Whoever signs out of the application itself signs out here: nobody else is asked where it has no session of its own.
+    let signing_out = if asks {
+        SigningOut::Theirs
+    } else {
+        signing_out(&asked)
+    };
+    let to_nobody = !matches!(routed, Routed::To { .. });
+    if signing_out == SigningOut::Ours || (signing_out == SigningOut::Both && to_nobody) {
+        return signed_out(&asked, &conn, record).await;
+    }
     let route = match routed {
         Routed::To { route, .. } => route,
         Routed::TwoReadings { .. } => {
@@ -228,12 +241,17 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(Admission::Anonymous) => &nobody,
         Ok(Admission::Known(verdict)) => {
             record.verdict = Some(Rc::clone(verdict));
-            if verdict.admitted.wrapped().is_some() {
+            if signing_out == SigningOut::Both {
+                // Nobody is given a session, or taken anywhere, who leaves.
+            } else if verdict.admitted.wrapped().is_some() {
                 record.keeps = snapshot.logins.keeps(&verdict.admitted);
             } else if let Some(response) = carry_over(&asked, &verdict.admitted).await {
                 return page(response, &conn, record);
             }
             &verdict.headers
+        }
+        Err(_) if signing_out == SigningOut::Both => {
+            return signed_out(&asked, &conn, record).await;
         }
         Err(Turned::Fault(why)) => {
             // Whoever is known has a session, which stays: what it is not enough for would come back as it went.
@@ -259,6 +277,10 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         Ok(upgrade) => upgrade,
         Err(why) => return fault(&why, &parts.headers, &conn, record),
     };
+    // Few leave: what of the request is needed once the application has answered has a box of its own.
+    let leaves = signing_out == SigningOut::Both;
+    let leaving = leaves.then(|| Box::new((parts.headers.clone(), asked.certificate.clone())));
+    let (peer, secure, kill) = (asked.peer, asked.secure, asked.kill);
     if record.verdict.is_some() {
         record.brought.set(Some(Brought {
             headers: HeaderMap::new(),
@@ -268,14 +290,40 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             secure: asked.secure,
         }));
     }
+    let leaving = leaving.as_deref().map(|(headers, certificate)| {
+        Box::new(Asked {
+            source,
+            view: &view,
+            app,
+            entry,
+            request: &request,
+            headers,
+            address,
+            peer,
+            certificate: certificate.clone(),
+            secure,
+            pages: true,
+            again: false,
+            kill,
+            now,
+        })
+    });
     let passage = Passage {
         app: entry,
         route,
         trusted,
         identity,
         upgrade,
+        signs_out: leaving.as_deref(),
     };
     forward(&conn, &mut parts, body, &request, &passage, record).await
+}
+
+/// The end of a session, at a path of the application.
+async fn signed_out(asked: &Asked<'_>, conn: &Conn, record: Box<Record>) -> Reply {
+    let now = record.worker.now_exactly();
+    let response = Box::pin(signs_out(asked, now)).await;
+    page(response, conn, record)
 }
 
 /// The redirect that takes somebody to the new side, if there is one to be tried. Most requests are none of these: what is

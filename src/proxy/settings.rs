@@ -184,6 +184,8 @@ pub(crate) struct App {
     pub(crate) rate_limits: RateLimits,
     /// Whether listed proxies may ask what is decided about its requests. Default no.
     pub(crate) forward_auth: bool,
+    /// Canonical paths by which people sign out of it. Default none.
+    pub(crate) logout_paths: Vec<Box<str>>,
     /// Routes; the first match wins; no match is 403.
     pub(crate) routes: Vec<Route>,
 }

@@ -67,6 +67,7 @@ mod requirements;
 mod resources;
 mod revoke;
 mod shadow;
+mod signing_out;
 mod targets;
 mod token_endpoint;
 mod upgrades;

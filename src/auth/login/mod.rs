@@ -38,6 +38,7 @@ mod return_to;
 mod room;
 mod said;
 mod settle;
+mod signs_out;
 mod start;
 mod taken_place;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use page::PageName;
 pub(crate) use query::Query;
 pub(crate) use query::decode;
+pub(crate) use signs_out::SigningOut;
 pub(crate) use query::is_form;
 
 use std::fmt;

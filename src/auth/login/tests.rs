@@ -4,6 +4,7 @@
 
 mod account;
 mod answered;
+mod app_logout;
 mod back;
 mod both;
 mod carry;

@@ -109,6 +109,7 @@ pub(super) fn compile(
                 forward_credentials: raw.forward_credentials.or(false),
                 rate_limits: limits::rate_limits(context, raw.rate_limits.get()),
                 forward_auth: raw.forward_auth.or(false),
+                logout_paths: routes::logout_paths(context, raw),
                 other_arm_exchanges: instead.other_arm,
                 minted_tokens: Vec::new(),
                 routes,

@@ -116,6 +116,23 @@ fn own_path(context: &mut Context<'_>, at: &At<String>) -> Option<Box<str>> {
     Some(path)
 }
 
+/// The paths by which people sign out of an application itself.
+pub(super) fn logout_paths(context: &mut Context<'_>, raw: &RawApp) -> Vec<Box<str>> {
+    let list = raw.logout_paths.get().map_or(&[][..], |list| &list.items);
+    let mut paths: Vec<Box<str>> = Vec::new();
+    for at in list {
+        if at.value.contains('*') {
+            context
+                .report
+                .error(at.mark, format!("`{}` is not one path", at.value))
+                .value(&at.value);
+            continue;
+        }
+        paths.extend(own_path(context, at));
+    }
+    paths
+}
+
 fn plain(path: Box<str>, access: Access) -> Route {
     Route {
         path,

@@ -46,6 +46,8 @@ mappings! {
         forward_credentials: At<bool>,
         /// Paths that anybody may see: short for routes with `access: public` before all others.
         public_paths: List<At<String>>,
+        /// Paths by which people sign out of the application itself, each one exact path. Whoever opens one (GET, in a tab) is led to `/.authferry/logout`, which asks and signs them out here and at their provider; a POST to one from a page of the application is answered as one to `/.authferry/logout`: it signs them out at once. The application gets such a request only where the browser has a cookie of an old system (`session_probe`), and then first, so that it ends its own session: its answer is replaced by ours, with the cookies that it sets, where it says that it has: to a POST whatever is below 400, to a GET a redirect or a page that sets a cookie. Anything else that it answers, such as a page that asks first or an error, is passed on, and nobody is signed out here by that. Whatever else goes to these paths (a GET of a script, a POST from another site, another method) is the application's alone, and ends nothing here. Where another proxy asks (`forward_auth`) they have no effect: link `/.authferry/logout` there. Default: none.
+        logout_paths: List<At<String>>,
         /// Who may see what; the first match wins, no match is 403. Default: everything for the admitted.
         routes: List<RawRoute>,
         /// What the admitted must have besides, on every route with `access: required`. A route that names one of these keys in its own `require` has its own value of that key, and the others from here.

@@ -51,6 +51,7 @@ impl App {
             forward_credentials: false,
             rate_limits: RateLimits::default(),
             forward_auth: false,
+            logout_paths: Vec::new(),
             other_arm_exchanges: Vec::new(),
             minted_tokens: Vec::new(),
             routes: routes.into_iter().map(route).collect(),

@@ -76,6 +76,12 @@ impl<B> Answer<B> {
         self.parts.status
     }
 
+    /// The cookies that it sets, none of ours.
+    pub(crate) fn cookies(&self) -> Vec<HeaderValue> {
+        let all = self.parts.headers.get_all(header::SET_COOKIE).iter();
+        all.cloned().collect()
+    }
+
     /// Which origin of the target answered.
     pub(crate) const fn origin(&self) -> usize {
         self.lease.slot()
