@@ -133,7 +133,7 @@ fn show(view: &LegacyView, out: &mut dyn Write) -> Result<(), CommandError> {
         if 0 < view.client_tokens {
             writeln!(
                 out,
-                "note: {} refresh tokens of clients would count no more; at the provider they end by themselves",
+                "note: {} refresh tokens of clients would count no more; each is revoked at the provider when its client shows it, or ends by itself",
                 view.client_tokens
             )?;
         }

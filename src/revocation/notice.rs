@@ -156,12 +156,15 @@ impl Spent {
     /// What a session or token of a provider is remembered by, each part with its length.
     fn key(&self) -> Option<[u8; 32]> {
         let (at, slot, value) = match self {
-            Self::Session(at, Credential::Session { cookie, value }) => (at, &**cookie, value),
-            Self::Session(at, Credential::Opaque(token)) => (at, "", token),
-            Self::Session(..) | Self::Token(..) | Self::Client(..) => return None,
+            Self::Session(at, Credential::Session { cookie, value }) => {
+                (at.id().as_str(), &**cookie, value)
+            }
+            Self::Session(at, Credential::Opaque(token)) => (at.id().as_str(), "", token),
+            Self::Client(at, token) => (at.id(), "client", token),
+            Self::Session(..) | Self::Token(..) => return None,
         };
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in [at.id().as_str(), slot, value.expose()] {
+        for part in [at, slot, value.expose()] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }

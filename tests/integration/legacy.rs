@@ -2,11 +2,17 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::Proxy;
 use crate::harness::request;
 use crate::login::Browser;
+use crate::refresh::endpoint;
+use crate::refresh::good;
+use crate::refresh::post;
+use crate::refresh::refresh;
 use crate::reload::until;
 
 /// One rollout over its last two stages.
@@ -136,6 +142,67 @@ async fn the_old_side_is_closed_across_a_crash_and_nobody_goes_back() {
         .collect();
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[2].contains("\"state\":\"closed\""), "{told:?}");
+}
+
+/// What stands behind a refresh token of ours opens with that alone: it is given back when it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_of_a_side_that_is_closed_is_given_back_when_it_shows_it() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let proxy = Proxy::start(&(config(&old, &new, &upstream) + &endpoint("10s")));
+    proxy.settled().await;
+    for idp in [&old, &new] {
+        idp.exchanges(
+            json!({ "exp": crate::harness::now() + 200 }),
+            json!({ "expires_in": 200 }),
+        );
+    }
+    done(&proxy, "ctl start --reason begin");
+    let (_, token) = good(&refresh(&proxy, &old.refresh_token("alice")).await);
+    let never_brought = old.refresh_token("bob");
+    for stage in ["primary", "only"] {
+        done(&proxy, &format!("ctl set-stage {stage} --reason on"));
+    }
+    let said = done(&proxy, "legacy close --batch 6000/min --plan");
+    assert!(
+        said.contains("note: 1 refresh tokens of clients would count no more"),
+        "{said}"
+    );
+    done(&proxy, "legacy close --batch 6000/min --reason all-moved");
+    let closed = async || done(&proxy, "legacy status").starts_with("old: closed");
+    until(async || closed().await).await;
+    let refused = async || {
+        let (accepted, said) = command(&proxy, "ctl kill legacy --reason back");
+        !accepted && said.contains("no way back")
+    };
+    until(async || refused().await).await;
+    let asked = old.hits("/token");
+    assert!(old.revoked().is_empty(), "nobody here can open it");
+    // Whoever else has it ends nothing by it.
+    let pairs = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", token.as_str()),
+    ];
+    let others = post(
+        &proxy,
+        ("other", "other"),
+        "/.authferry/oauth2/token",
+        &pairs,
+    )
+    .await;
+    assert_eq!(others.status, 400, "{}", others.text());
+    assert!(old.revoked().is_empty());
+    for _ in 0..2 {
+        for token in [&token, &never_brought] {
+            let answer = refresh(&proxy, token).await;
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            assert!(answer.text().contains("invalid_grant"), "{}", answer.text());
+        }
+    }
+    until(async || 2 <= old.revoked().len()).await;
+    let revoked = old.revoked();
+    assert_eq!(revoked.len(), 2, "each once: {revoked:?}");
+    assert!(revoked.contains(&never_brought), "{revoked:?}");
+    assert_eq!(old.hits("/token"), asked, "it is not asked any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

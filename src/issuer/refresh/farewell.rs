@@ -38,8 +38,30 @@ impl Farewells {
         token: Secret<String>,
         now: UnixTime,
     ) {
-        let spent = Spent::Client(Arc::clone(at), token);
-        let notice = Notice::new(provider, spent, &self.metrics, now);
+        let notice = self.notice(provider, at, token, now);
         self.notices.send(notice, &self.background);
+    }
+
+    /// The same of one that may be presented again and again.
+    pub(super) fn tell_once(
+        &self,
+        provider: &ProviderId,
+        at: &Arc<TokenClient>,
+        token: Secret<String>,
+        now: UnixTime,
+    ) {
+        let notice = self.notice(provider, at, token, now);
+        self.notices.send_once(notice, &self.background);
+    }
+
+    fn notice(
+        &self,
+        provider: &ProviderId,
+        at: &Arc<TokenClient>,
+        token: Secret<String>,
+        now: UnixTime,
+    ) -> Notice {
+        let spent = Spent::Client(Arc::clone(at), token);
+        Notice::new(provider, spent, &self.metrics, now)
     }
 }

@@ -54,6 +54,12 @@ const fn bad(why: &'static str) -> Not {
     Not::Denied(Denied::InvalidGrant, why)
 }
 
+/// The old side that is closed for good, if it is.
+fn closed(call: &Call<'_>) -> Option<ProviderId> {
+    let plan = call.policy.plan().filter(|plan| plan.closed)?;
+    Some(plan.from.clone())
+}
+
 impl Issuer {
     /// RFC 6749 §6.
     pub(super) async fn refreshed(
@@ -88,6 +94,7 @@ impl Issuer {
             resources: self.resources.clone(),
             ticket: ticket.clone(),
             proven,
+            closed: closed(call),
             now: call.now,
         };
         let renewed = self.renewed(call, client, renewal).await?;
@@ -120,6 +127,7 @@ impl Issuer {
             resources: self.resources.clone(),
             ticket: ticket.clone(),
             proven,
+            closed: closed(call),
             now: call.now,
         };
         self.renewed(call, client, renewal).await.map(Some)

@@ -49,6 +49,8 @@ pub(super) struct Renewal {
     pub(super) proven: Option<Thumbprint>,
     /// What a refresh token of a provider's own becomes.
     pub(super) adopted: Option<Adopted>,
+    /// The old side, if that is closed for good: it is not asked for anything any more, and gets back what it has given.
+    pub(super) closed: Option<ProviderId>,
     /// What was asked for; empty: all.
     pub(super) scopes: Vec<Box<str>>,
     /// For whom, if that was said.
@@ -155,8 +157,19 @@ impl Renewal {
     /// What is known without asking.
     async fn step(&self) -> Result<Step, NotRenewed> {
         let (family, version) = match self.families.look(&self.ticket, self.now).await? {
-            Look::Absent if self.adopted.is_some() => return Ok(Step::Ask(None)),
-            Look::Absent | Look::Lost => return Err(over("inactive")),
+            Look::Absent => {
+                let adopted = self.adopted.as_ref().ok_or_else(|| over("inactive"))?;
+                if self.closed.as_ref() != Some(&adopted.provider) {
+                    return Ok(Step::Ask(None));
+                }
+                // It was never brought: there is no family to end.
+                let at = self.registration(adopted.provider.as_str())?;
+                let token = adopted.token.clone();
+                self.farewells
+                    .tell_once(&adopted.provider, at, token, self.now);
+                return Err(over("revoked"));
+            }
+            Look::Lost => return Err(over("inactive")),
             Look::Open(family, version) => (family, version),
         };
         if *family.client != *self.client {
@@ -172,6 +185,9 @@ impl Renewal {
             Place::Over => return Err(NotRenewed::Over),
             Place::Spent => return Err(NotRenewed::Stolen),
             Place::Current | Place::Before => {}
+        }
+        if self.closed.as_ref().map(ProviderId::as_str) == Some(&*family.provider) {
+            return Err(NotRenewed::Over);
         }
         if !family.is_for(self.audience.as_deref()) {
             return Err(Not::Denied(Denied::InvalidTarget, "audience").into());
