@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::app::process::Process;
 use crate::app::reload::Reloader;
 use crate::config::settings::Settings;
+use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::revocation::Asked;
 use crate::revocation::ListError;
@@ -29,6 +30,9 @@ pub(super) fn fan_out(process: &Process, reloader: &Arc<Reloader>) {
     let reloader = Arc::clone(reloader);
     let named: Named = Box::new(move |id| reloader.providers().named(id).map(Arc::clone));
     process.revocations.fan_out(named, &process.background);
+    let seen = Arc::clone(&process.seen);
+    let forgotten = Box::new(move |person: &CanonicalSubject| seen.forget(person));
+    process.revocations.when_forgotten(forgotten);
 }
 
 /// Finds out since when the store has forgotten nothing, before anybody rests on it.

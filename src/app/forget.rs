@@ -52,7 +52,7 @@ pub(super) async fn forget(
         keep: None,
         provider: None,
     };
-    list.revoke_only(asked).await.map_err(|error| match error {
+    list.forgets(asked).await.map_err(|error| match error {
         ListError::Store(error) => away(&error),
         ListError::Target(_) | ListError::Unknown | ListError::Final => {
             RevokeFailure::Request(error.to_string())

@@ -152,6 +152,7 @@ impl Revocations {
                 actor: format!("directory of {}", barred.provider),
                 reason: String::from("the account may not be used there"),
                 barred: Some(Said::of(barred)),
+                forgets: false,
             }),
         };
         let written = self.enter(&record).await;

@@ -14,6 +14,7 @@ use crate::revocation::list::Revocations;
 use crate::revocation::list::TABLE;
 use crate::revocation::record::Record;
 use crate::revocation::record::RevocationId;
+use crate::revocation::record::Target;
 use crate::store::Event;
 use crate::store::Key;
 use crate::store::StoreError;
@@ -70,6 +71,7 @@ impl Revocations {
             (Some(_), true) => self.drop_out(&record),
             (None, false) if now < record.expires => {
                 self.take_in(&record, Some(row), true)?;
+                self.is_forgotten(&record);
                 if self.index.is_ready() {
                     self.metrics.revocation_lag(None, now.since(record.at));
                 }
@@ -77,6 +79,17 @@ impl Revocations {
             (Some(_), false) | (None, _) => {}
         }
         Ok(id)
+    }
+
+    /// Keeps nothing in mind of somebody whom another instance has forgotten.
+    fn is_forgotten(&self, record: &Record) {
+        let details = record.details.as_ref().filter(|details| details.forgets);
+        let target = details.and_then(|details| details.target.as_ref());
+        if let (Some(person), Some(forgotten)) =
+            (target.and_then(Target::person), self.forgotten.get())
+        {
+            forgotten(&person);
+        }
     }
 
     async fn look_at(&self, key: &[u8]) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::clock::UnixTime;
 use crate::entropy::Entropy;
+use crate::identity::CanonicalSubject;
 use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::links::Links;
@@ -76,6 +77,9 @@ pub(crate) struct Asked {
     pub(crate) provider: Option<ProviderId>,
 }
 
+/// Forgets a person, here.
+pub(crate) type Forgotten = Box<dyn Fn(&CanonicalSubject) + Send + Sync>;
+
 /// All revocations. Lives as long as the process.
 pub(crate) struct Revocations {
     pub(super) index: Arc<Index>,
@@ -89,6 +93,8 @@ pub(crate) struct Revocations {
     pub(super) links: Arc<Links>,
     /// Who tells providers what is over.
     pub(super) ended: OnceLock<mpsc::Sender<Ended>>,
+    /// Who keeps something of people in mind.
+    pub(super) forgotten: OnceLock<Forgotten>,
     floods: Floods,
     /// Every one that is in force here, by name. Its lock also makes writers of the index take turns; no request takes it.
     known: Mutex<HashMap<RevocationId, Known>>,
@@ -140,6 +146,7 @@ impl Revocations {
             pseudonyms: parts.pseudonyms,
             links: parts.links,
             ended: OnceLock::new(),
+            forgotten: OnceLock::new(),
             floods: Floods::new(),
             known: Mutex::default(),
             keep: AtomicU64::new(0),
@@ -203,7 +210,7 @@ impl Revocations {
     /// As there.
     pub(crate) async fn revoke_only(&self, asked: Asked) -> Result<Record, ListError> {
         let marks = vec![asked.target.mark().map_err(ListError::Target)?];
-        let (record, written) = self.write_down(asked, marks).await;
+        let (record, written) = self.write_down(asked, marks, false).await;
         written?;
         Ok(record)
     }
@@ -218,7 +225,7 @@ impl Revocations {
         asked: Asked,
         marks: Vec<Mark>,
     ) -> Result<Record, ListError> {
-        let (record, written) = self.write_down(asked, marks).await;
+        let (record, written) = self.write_down(asked, marks, false).await;
         // What is in force is followed, also where the store is yet to take it.
         if self.known().contains_key(&record.id) {
             self.hand_on(&record);
@@ -227,7 +234,29 @@ impl Revocations {
         Ok(record)
     }
 
-    async fn write_down(&self, asked: Asked, marks: Vec<Mark>) -> (Record, Result<(), StoreError>) {
+    /// As [`Self::revoke_only`], of a person who is forgotten: every instance that learns of it keeps nothing of them in mind.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn forgets(&self, asked: Asked) -> Result<Record, ListError> {
+        let marks = vec![asked.target.mark().map_err(ListError::Target)?];
+        let (record, written) = self.write_down(asked, marks, true).await;
+        written?;
+        Ok(record)
+    }
+
+    /// What is done when somebody is forgotten at another instance.
+    pub(crate) fn when_forgotten(&self, forgotten: Forgotten) {
+        drop(self.forgotten.set(forgotten));
+    }
+
+    async fn write_down(
+        &self,
+        asked: Asked,
+        marks: Vec<Mark>,
+        forgets: bool,
+    ) -> (Record, Result<(), StoreError>) {
         let now = self.clock.now();
         let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
@@ -247,6 +276,7 @@ impl Revocations {
                 actor: asked.actor,
                 reason: asked.reason,
                 barred: None,
+                forgets,
             }),
         };
         let written = self.enter(&record).await;

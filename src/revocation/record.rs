@@ -16,6 +16,8 @@ use crate::identity::Subject;
 use crate::identity::SubjectKey;
 use crate::identity::TokenId;
 use crate::revocation::denials::Said;
+pub(super) use crate::revocation::hex::from_hex;
+pub(super) use crate::revocation::hex::hex;
 use crate::revocation::index::Entry;
 use crate::session::KeyRing;
 use crate::session::Purpose;
@@ -282,6 +284,9 @@ pub(crate) struct Details {
     /// The account that its provider has barred, if that is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) barred: Option<Said>,
+    /// Whether the person is forgotten: whoever learns of it keeps nothing of them in mind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) forgets: bool,
 }
 
 /// A record as it is stored.
@@ -377,27 +382,6 @@ impl Record {
     }
 }
 
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        if pair.starts_with('+') {
-            return None;
-        }
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,6 +411,7 @@ mod tests {
                 actor: "unix:0".into(),
                 reason: "left".into(),
                 barred: None,
+                forgets: false,
             }),
         }
     }

@@ -776,6 +776,27 @@ async fn a_session_is_found_by_the_session_of_the_old_side_that_it_was_given_for
     assert!(here.list.affected(&sid).await.unwrap().sessions.is_empty());
 }
 
+#[tokio::test]
+async fn who_is_forgotten_at_one_instance_is_forgotten_once_at_each_other_one() {
+    let store = memory();
+    let (here, there) = (Instance::on(&store), Instance::on(&store));
+    let told: Arc<std::sync::Mutex<Vec<CanonicalSubject>>> = Arc::default();
+    let all = Arc::clone(&told);
+    there.list.when_forgotten(Box::new(move |person| {
+        all.lock().unwrap().push(person.clone());
+    }));
+    // Somebody who is revoked is not forgotten.
+    here.list.revoke(asked(everybody())).await.unwrap();
+    there.list.load().await.unwrap();
+    assert!(told.lock().unwrap().is_empty());
+    here.list.forgets(asked(everybody())).await.unwrap();
+    // Whoever comes again after that is known again, however often everything is read.
+    for _ in 0..3 {
+        there.list.load().await.unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), [person()]);
+}
+
 /// Another version has written them, or their key is gone.
 #[tokio::test]
 async fn what_nobody_here_can_read_is_counted_and_ends_by_what_it_is_found_by() {
