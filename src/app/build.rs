@@ -160,6 +160,7 @@ pub(super) fn snapshot(
         revision: settings.revision.clone(),
         silent: settings.silent,
         look: Arc::clone(&look),
+        kept: settings.retention.logins,
     };
     let emitted = settings.apps.iter().flat_map(|app| {
         let rules = app.identity_headers.iter().map(|rule| &rule.name);
@@ -259,8 +260,8 @@ impl Shared<'_> {
             rate_limits: app.rate_limits,
             wraps: settings.wrap,
             forwards_credentials: app.forward_credentials,
-            own: self.own.at(app, settings),
             logout_paths: app.logout_paths.clone(),
+            own: self.own.at(app, settings),
             own_clients: self.own.clients(),
         });
         let owns = settings.providers.iter().map(|provider| &provider.owns);

@@ -13,6 +13,7 @@ mod explain;
 mod exposed;
 mod forget;
 pub(crate) mod inventory;
+mod keeping;
 mod life;
 mod links;
 pub(crate) mod list;

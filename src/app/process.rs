@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::app::StartError;
 use crate::app::drill::Board;
+use crate::app::keeping;
 use crate::app::life::longest_life;
 use crate::app::signing;
 use crate::app::store;
@@ -184,13 +185,7 @@ impl Process {
         };
         let pseudonyms = Pseudonyms::new(&settings.telemetry.pseudonym_key);
         let kept = &settings.retention;
-        let names = settings
-            .providers
-            .iter()
-            .map(|one| one.id.clone())
-            .collect();
-        let links = Links::new(Arc::clone(&store)).kept_for(kept.links, names);
-        let links = Arc::new(links);
+        let links = Arc::new(keeping::links(settings, &store));
         links.follow(&background);
         let pins = Arc::new(Pins::new(Arc::clone(&store)).kept_for(kept.pins));
         let revocations = Revocations::new(revocation::Parts {

@@ -71,6 +71,9 @@ const KEYS: &[Key] = &[
     ("retention.legacy_usage", |a, b| {
         a.retention.legacy_usage != b.retention.legacy_usage
     }),
+    ("retention.conflicts", |a, b| {
+        a.retention.conflicts != b.retention.conflicts
+    }),
     ("retention.facts", |a, b| {
         a.retention.facts != b.retention.facts
     }),

@@ -72,6 +72,24 @@ pub(crate) struct Silent {
     pub(crate) per_day: u8,
 }
 
+/// `retention`: how long what is kept at sign-ins is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct KeptByLogins {
+    /// What a browser remembers of itself. Default 400 days, the longest that browsers allow.
+    pub(crate) browsers: Duration,
+    /// What somebody typed in when their session was over. Default 10 min.
+    pub(crate) forms: Duration,
+}
+
+impl Default for KeptByLogins {
+    fn default() -> Self {
+        Self {
+            browsers: Duration::from_hours(400 * 24),
+            forms: Duration::from_mins(10),
+        }
+    }
+}
+
 /// `dpop`: how proofs of possession are judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Possession {

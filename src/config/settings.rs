@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::admin;
+use crate::auth::settings::KeptByLogins;
 use crate::auth::settings::Pages;
 use crate::auth::settings::Possession;
 use crate::auth::settings::RoleMap;
@@ -144,6 +145,10 @@ pub(crate) struct Retention {
     pub(crate) findings: Duration,
     /// Who still comes with old credentials. Default 91 days. Not reloaded.
     pub(crate) legacy_usage: Duration,
+    /// Accounts in conflict. Default 30 days. Not reloaded.
+    pub(crate) conflicts: Duration,
+    /// What browsers remember of themselves, and forms.
+    pub(crate) logins: KeptByLogins,
     /// Who was let in lately. Default 24 h. Not reloaded.
     pub(crate) facts: Duration,
     /// Revocations, at least. Default 0: as long as they are needed.

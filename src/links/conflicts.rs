@@ -19,7 +19,7 @@ use crate::store::StoreError;
 
 /// Whom an account would have been: row by provider and account.
 const CONFLICTS: &str = "link_conflict";
-/// A conflict is kept so long after it was met last: 30 days.
+/// A conflict is kept so long after it was met last, if nothing else is said: 30 days.
 pub(crate) const CONFLICTS_KEPT: Duration = Duration::from_hours(30 * 24);
 /// It is written again at most once an hour, however often it is met.
 const AGAIN: Duration = Duration::from_hours(1);
@@ -29,6 +29,13 @@ pub(crate) const MAX_CONFLICTS: usize = 20_000;
 pub(super) const NOTED: usize = 4_096;
 
 impl Links {
+    /// Keeps what is in doubt for so long.
+    #[must_use]
+    pub(crate) const fn doubts_for(mut self, span: Duration) -> Self {
+        self.doubts = span;
+        self
+    }
+
     /// Takes note that an account was refused, because it would have been this person and somebody says otherwise. A store that
     /// is away refuses it all the same.
     pub(crate) async fn in_conflict(
@@ -50,7 +57,7 @@ impl Links {
             table: CONFLICTS,
             key: &place,
         };
-        let until = self.lasting.until(now).min(now + CONFLICTS_KEPT);
+        let until = self.lasting.until(now).min(now + self.doubts);
         match self.store.put(place, &whom, until).await {
             Ok(()) => self.noted.insert(account, (whom, now)),
             Err(error) => debug!(%error, "That an account is in conflict is noted the next time."),

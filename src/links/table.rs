@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;
@@ -13,6 +14,7 @@ use crate::identity::CanonicalSubject;
 use crate::identity::ProviderId;
 use crate::identity::SubjectKey;
 use crate::links::accounts::account_text;
+use crate::links::conflicts::CONFLICTS_KEPT;
 use crate::links::conflicts::NOTED;
 use crate::links::kept::Said;
 use crate::links::lasting::Lasting;
@@ -53,6 +55,8 @@ pub(crate) struct Links {
     pub(super) noted: Cache<[u8; 32], ([u8; 32], UnixTime)>,
     /// How long links are kept that nobody uses.
     pub(super) lasting: Lasting,
+    /// How long a conflict is kept after it was met last.
+    pub(super) doubts: Duration,
     /// Where a person in use may have accounts.
     pub(super) providers: Vec<ProviderId>,
     /// Raised before what is kept is forgotten: what was read earlier is not kept after that.
@@ -77,6 +81,7 @@ impl Links {
             sights: Cache::new(KEPT),
             noted: Cache::new(NOTED),
             lasting: Lasting::new(None),
+            doubts: CONFLICTS_KEPT,
             providers: Vec::new(),
             told: AtomicU64::new(0),
             missed: AtomicU64::new(0),

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 
 const TABLE: &str = "kept_form";
 
-/// A form that waits for its sender is kept for 10 min.
+/// What somebody needs again who is about to come back is kept for 10 min; forms for as long as `retention.forms` says.
 pub(crate) const KEPT_FOR: Duration = Duration::from_mins(10);
 
 /// So many forms are kept at once by one instance: anybody can send one.
@@ -34,14 +34,14 @@ pub(super) struct KeptForms(Mutex<HashMap<[u8; 32], UnixTime>>);
 
 impl KeptForms {
     /// Whether there is room for one more, which is taken then.
-    fn has_room(&self, row: [u8; 32], now: UnixTime) -> bool {
+    fn has_room(&self, row: [u8; 32], (span, now): (Duration, UnixTime)) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if AT_ONCE <= all.len() {
             all.retain(|_, ends| now < *ends);
         }
         let room = all.len() < AT_ONCE;
         if room {
-            all.insert(row, now + KEPT_FOR);
+            all.insert(row, now + span);
         }
         room
     }
@@ -54,7 +54,7 @@ impl KeptForms {
 }
 
 impl Sessions {
-    /// Keeps a form; what its browser is given. `None`: there is no room.
+    /// Keeps a form for so long; what its browser is given. `None`: there is no room.
     ///
     /// # Errors
     ///
@@ -62,12 +62,13 @@ impl Sessions {
     pub(crate) async fn keep_form(
         &self,
         form: &[u8],
+        span: Duration,
         now: UnixTime,
     ) -> Result<Option<Secret<String>>, StoreError> {
         let mut bytes = [0; 32];
         self.entropy.fill(&mut bytes);
         let row = id::row(&bytes);
-        if !self.forms.has_room(row, now) {
+        if !self.forms.has_room(row, (span, now)) {
             return Ok(None);
         }
         let entropy = &*self.entropy;
@@ -78,7 +79,7 @@ impl Sessions {
             table: TABLE,
             key: &row,
         };
-        let put = self.store.put(key, &sealed, now + KEPT_FOR).await;
+        let put = self.store.put(key, &sealed, now + span).await;
         if put.is_err() {
             self.forms.has_left(&row);
         }
@@ -135,23 +136,28 @@ mod tests {
     #[test]
     fn there_is_room_for_so_many_at_once() {
         let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
-        assert!((0..AT_ONCE).all(|number| forms.has_room(row(number), now)));
-        assert!(!forms.has_room(row(AT_ONCE), now));
-        assert!(!forms.has_room(row(AT_ONCE), now + KEPT_FOR - Duration::from_secs(1)));
-        assert!(forms.has_room(row(AT_ONCE), now + KEPT_FOR));
+        assert!((0..AT_ONCE).all(|number| forms.has_room(row(number), (KEPT_FOR, now))));
+        assert!(!forms.has_room(row(AT_ONCE), (KEPT_FOR, now)));
+        assert!(!forms.has_room(
+            row(AT_ONCE),
+            (KEPT_FOR, now + KEPT_FOR - Duration::from_secs(1))
+        ));
+        assert!(forms.has_room(row(AT_ONCE), (KEPT_FOR, now + KEPT_FOR)));
     }
 
     #[test]
     fn the_place_of_a_form_that_is_kept_no_longer_is_given_back_and_no_other() {
         let (forms, now) = (KeptForms::default(), UnixTime::from_secs(1_000));
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert!(forms.has_room(row(0), now) && forms.has_room(row(1), later(1)));
+        assert!(
+            forms.has_room(row(0), (KEPT_FOR, now)) && forms.has_room(row(1), (KEPT_FOR, later(1)))
+        );
         forms.has_left(&row(1));
         forms.has_left(&row(7));
-        assert!((1..AT_ONCE).all(|number| forms.has_room(row(number), later(2))));
-        assert!(!forms.has_room(row(AT_ONCE), later(2)));
+        assert!((1..AT_ONCE).all(|number| forms.has_room(row(number), (KEPT_FOR, later(2)))));
+        assert!(!forms.has_room(row(AT_ONCE), (KEPT_FOR, later(2))));
         // The first is over, and the second did not stay.
-        assert!(forms.has_room(row(AT_ONCE), now + KEPT_FOR));
-        assert!(!forms.has_room(row(AT_ONCE + 1), now + KEPT_FOR));
+        assert!(forms.has_room(row(AT_ONCE), (KEPT_FOR, now + KEPT_FOR)));
+        assert!(!forms.has_room(row(AT_ONCE + 1), (KEPT_FOR, now + KEPT_FOR)));
     }
 }

@@ -824,7 +824,10 @@ mod tests {
     async fn a_form_that_was_given_back_makes_room() {
         let sessions = open(&Arc::default());
         for _ in 0..=crate::session::kept::AT_ONCE {
-            let given = sessions.keep_form(b"a=b", at(0)).await.unwrap();
+            let given = sessions
+                .keep_form(b"a=b", crate::session::KEPT_FOR, at(0))
+                .await
+                .unwrap();
             let given = given.expect("only one waits at a time");
             let given = SessionId::parse(given.expose()).unwrap();
             assert!(sessions.take_form(given, at(1)).await.unwrap().is_some());

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::harness::Answer;
 use crate::harness::Idp;
 use crate::harness::PATIENCE;
 use crate::harness::Proxy;
@@ -305,9 +306,23 @@ async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_lo
     let (old, new) = (Idp::start().await, Idp::start().await);
     let text = config(&old, &new, application().await, "");
     let keeps = "path: \"/*\", preserve_post: 16B";
-    let proxy = Proxy::start(&text.replace("path: \"/*\"", keeps));
+    let text = text.replace("path: \"/*\"", keeps);
+    // What browsers keep of it they keep as long as the file says.
+    let retention = "retention: { browsers: 30d, forms: 5m }\n";
+    let proxy = Proxy::start(&format!("{text}{retention}"));
     proxy.settled().await;
-    let browser = signed_in(&proxy).await;
+    let ends_in = |answer: &Answer, cookie: &str, seconds: u64| {
+        let all = answer.all("set-cookie");
+        let own = all.iter().find(|set| set.starts_with(cookie));
+        let own = own.unwrap_or_else(|| panic!("no {cookie}: {all:?}"));
+        let wanted = format!("; Max-Age={seconds};");
+        assert!(format!("{own};").contains(&wanted), "{own}");
+    };
+    let mut browser = Browser::default();
+    let start = browser.open(&proxy, "/").await;
+    let done = browser.sign_in(&proxy, &start).await;
+    assert_eq!(done.status, 303, "{}", proxy.log());
+    ends_in(&done, "authferry_dev=", 30 * 86_400);
     let cookies: Vec<_> = browser.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
     let (host, cookies) = (proxy.address.to_string(), cookies.join("; "));
     let origin = format!("http://{host}");
@@ -318,7 +333,8 @@ async fn a_form_on_a_session_that_is_over_is_kept_where_that_is_wanted_and_no_lo
     assert_eq!(send("/.authferry/logout", b"").await.status, 303);
     let answer = send("/save", b"note=0123456789a").await;
     assert_eq!(answer.status, 403, "{}", answer.text());
-    assert!(answer.text().contains("kept for ten minutes"));
+    assert!(answer.text().contains("kept for 5 minutes"));
+    ends_in(&answer, "authferry_form=", 300);
     let kept = answer.cookies().into_iter();
     let kept: Vec<_> = kept
         .filter(|pair| pair.starts_with("authferry_form="))

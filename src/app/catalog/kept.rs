@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::app::catalog::span;
-use crate::auth::DEVICE_KEPT_FOR;
 use crate::config::settings::Settings;
 use crate::issuer::settings::Grant;
-use crate::links::CONFLICTS_KEPT;
-use crate::session::KEPT_FOR as FORM_KEPT_FOR;
+use crate::session::KEPT_FOR;
 
 /// What is noted of tokens, for the counts of revocations.
 const OUT: &str = "by what each of them can be revoked: digests of account, person and client";
@@ -69,7 +67,7 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
         (
             "browsers",
             "digests of who signed in last and of what they call themselves, sealed, in a cookie of the browser alone",
-            format!("{} after the last sign-in", span(DEVICE_KEPT_FOR)),
+            format!("{} after the last sign-in", span(retention.logins.browsers)),
         ),
         (
             "ledger",
@@ -88,7 +86,7 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
         rows.push((
             "sign-outs under way",
             what,
-            format!("{}, or until they are there", span(FORM_KEPT_FOR)),
+            format!("{}, or until they are there", span(KEPT_FOR)),
         ));
     }
     let mut routes = settings.apps.iter().flat_map(|app| &app.routes);
@@ -97,7 +95,10 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
         rows.push((
             "kept forms",
             what,
-            format!("{}, or until it is given back", span(FORM_KEPT_FOR)),
+            format!(
+                "{}, or until it is given back",
+                span(retention.logins.forms)
+            ),
         ));
     }
     if settings.canonical.is_some() {
@@ -107,9 +108,8 @@ pub(super) fn kept(out: &mut String, settings: &Settings) {
             None => last(None),
         };
         rows.push(("links", what, when));
-        let most = retention
-            .links
-            .map_or(CONFLICTS_KEPT, |links| links.min(CONFLICTS_KEPT));
+        let doubts = retention.conflicts;
+        let most = retention.links.map_or(doubts, |links| links.min(doubts));
         rows.push((
             "conflicts",
             "digests of accounts of which it is in doubt whose they are, and of whom they would have been",

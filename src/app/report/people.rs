@@ -17,7 +17,6 @@ use crate::clock::UnixTime;
 use crate::config::settings::Settings;
 use crate::control::Somebody;
 use crate::identity::ProviderId;
-use crate::links::CONFLICTS_KEPT;
 use crate::links::MAX_CONFLICTS;
 use crate::rollout::Plan;
 use crate::session::MAX_MOVED;
@@ -109,7 +108,7 @@ pub(super) async fn who(
         }
     }
     view.tables = vec![table, moved];
-    let days = CONFLICTS_KEPT.as_secs() / 86_400;
+    let days = settings.retention.conflicts.as_secs() / 86_400;
     view.notes.push(format!(
         "a conflict counts until the account is linked or `authferry link set` decides, and for {days} days after it was met last; whoever was not let in and stands in no inventory is among the accounts alone, and the access log has each (`link_conflict`)"
     ));

@@ -9,7 +9,6 @@ use crate::auth::cookies::Keep;
 use crate::auth::error::AuthError;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
-use crate::auth::login::device;
 use crate::auth::login::device::Device;
 use crate::identity::CredentialClass;
 use crate::identity::Refusal;
@@ -39,7 +38,7 @@ impl Logins {
     pub(super) fn keep_device(&self, ask: &Ask<'_>, device: &Device) -> Option<HeaderValue> {
         let sealed = device.seal(&self.ring(), ask.request.authority, &*self.deps.entropy)?;
         self.names
-            .set(&self.names.device, &sealed, Keep::For(device::KEEP))
+            .set(&self.names.device, &sealed, Keep::For(self.kept.browsers))
     }
 
     /// Has the browser forget our session, if it sent one.

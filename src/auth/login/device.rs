@@ -20,8 +20,6 @@ use crate::rollout::Plan;
 use crate::session::KeyRing;
 use crate::session::Purpose;
 
-/// How long a browser keeps it: 400 days, the longest that browsers allow.
-pub(crate) const KEEP: Duration = Duration::from_hours(400 * 24);
 /// Rollouts remembered: 8; the oldest goes first.
 const MAX_PINS: usize = 8;
 /// A browser that is sent back more than 3 times within 60 s goes round in circles.

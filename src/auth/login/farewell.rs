@@ -23,6 +23,7 @@ use crate::revocation::Spent;
 use crate::secret::Secret;
 use crate::session::Created;
 use crate::session::Farewell;
+use crate::session::KEPT_FOR;
 use crate::session::OldSession;
 use crate::session::SessionId;
 use crate::store::StoreError;
@@ -91,7 +92,9 @@ impl Logins {
     /// Keeps a token for as long as a login may take; what the flow record is given for it. `None`: it ends by itself.
     async fn keeps_token(&self, ask: &Ask<'_>, token: &Secret<String>) -> Option<String> {
         let sessions = &self.deps.sessions;
-        let kept = sessions.keep_form(token.expose().as_bytes(), ask.now).await;
+        let kept = sessions
+            .keep_form(token.expose().as_bytes(), KEPT_FOR, ask.now)
+            .await;
         let given = kept.unwrap_or_else(|error| {
             debug!(%error, "What was issued to somebody who proves an account ends by itself.");
             None

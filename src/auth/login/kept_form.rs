@@ -29,7 +29,6 @@ use crate::auth::policy::AppPolicy;
 use crate::clock::UnixTime;
 use crate::rollout::KillPosition;
 use crate::secret::Secret;
-use crate::session::KEPT_FOR;
 use crate::session::SessionId;
 
 /// The most fields of a form that is kept.
@@ -90,7 +89,11 @@ impl Logins {
             fields: fields(body)?,
         };
         let plain = Secret::new(serde_json::to_vec(&kept).ok()?);
-        let given = self.deps.sessions.keep_form(plain.expose(), now).await;
+        let given = self
+            .deps
+            .sessions
+            .keep_form(plain.expose(), self.kept.forms, now)
+            .await;
         let given = given.unwrap_or_else(|error| {
             warn!(%error, "A form could not be kept.");
             None
@@ -102,11 +105,19 @@ impl Logins {
         {
             warn!(%error, "A form that was kept before ends by itself.");
         }
-        let cookie = self
-            .names
-            .set(&self.names.form(), given.expose(), Keep::For(KEPT_FOR))?;
+        let cookie = self.names.set(
+            &self.names.form(),
+            given.expose(),
+            Keep::For(self.kept.forms),
+        )?;
         let cookies = self.forget_session(ask).into_iter().chain([cookie]);
-        Some(self.page(ask, Page::FormKept, &target, cookies.collect()))
+        let sign_in = format!(
+            "<p>It is kept for {}.</p>\n<p><a href=\"{OURS}/login?rd={}\">Sign in</a></p>\n",
+            minutes(self.kept.forms),
+            query::encode(target.as_str())
+        );
+        let cookies = cookies.collect();
+        Some(self.page_with(ask, Page::FormKept, &target, cookies, Some(sign_in)))
     }
 
     /// Where a login leads whose browser has a form to send.
@@ -223,6 +234,14 @@ pub(super) fn promise(bytes: &[u8]) {
         (count('<'), count('"')),
         (4 + read.len(), 6 + 6 * read.len())
     );
+}
+
+/// A span in the words of a page.
+fn minutes(span: std::time::Duration) -> String {
+    match span.as_secs() / 60 {
+        0 | 1 => String::from("a minute"),
+        minutes => format!("{minutes} minutes"),
+    }
 }
 
 #[cfg(test)]

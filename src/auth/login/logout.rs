@@ -133,7 +133,11 @@ impl Logins {
         };
         let plain = Secret::new(serde_json::to_vec(&next).ok()?);
         // It names a session: as with a form, what the browser gets alone opens it, once.
-        let kept = self.deps.sessions.keep_form(plain.expose(), ask.now).await;
+        let kept = self
+            .deps
+            .sessions
+            .keep_form(plain.expose(), KEPT_FOR, ask.now)
+            .await;
         let given = kept.unwrap_or_else(|error| {
             debug!(%error, "A session at another provider is left to end by itself.");
             None

@@ -46,13 +46,12 @@ mod tests;
 mod told;
 mod words;
 
-pub(crate) use device::KEEP as DEVICE_KEPT_FOR;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use page::PageName;
 pub(crate) use query::Query;
 pub(crate) use query::decode;
-pub(crate) use signs_out::SigningOut;
 pub(crate) use query::is_form;
+pub(crate) use signs_out::SigningOut;
 
 use std::fmt;
 use std::sync::Arc;
@@ -83,6 +82,7 @@ use crate::auth::look::Look;
 use crate::auth::policy::AppPolicy;
 use crate::auth::report::About;
 use crate::auth::report::Source;
+use crate::auth::settings::KeptByLogins;
 use crate::auth::settings::Silent;
 use crate::clock::UnixTime;
 use crate::identity::ProviderId;
@@ -132,6 +132,8 @@ pub(crate) struct LoginSettings {
     pub(crate) silent: Option<Silent>,
     /// How our pages look.
     pub(crate) look: Arc<Look>,
+    /// How long browsers and forms are known.
+    pub(crate) kept: KeptByLogins,
 }
 
 /// Logins of one snapshot.
@@ -142,6 +144,7 @@ pub(crate) struct Logins {
     revision: Box<str>,
     silent: Option<Silent>,
     look: Arc<Look>,
+    kept: KeptByLogins,
     callbacks: Vec<(String, ProviderId)>,
     /// Those that do not stand under our own prefix.
     outside: Vec<(String, ProviderId)>,
@@ -199,6 +202,7 @@ impl Logins {
             revision: settings.revision.clone(),
             silent: settings.silent,
             look: Arc::clone(&settings.look),
+            kept: settings.kept,
             callbacks,
         }
     }

@@ -14,7 +14,6 @@ use crate::auth::cookies::Keep;
 use crate::auth::login::Ask;
 use crate::auth::login::Logins;
 use crate::auth::login::Request;
-use crate::auth::login::device::KEEP;
 use crate::auth::login::logout::From;
 use crate::auth::login::page;
 use crate::auth::login::page::Page;
@@ -87,7 +86,7 @@ impl Logins {
                 .ring()
                 .seal(Purpose::OptIn, b"", &bound, b"in", entropy);
             let sealed = URL_SAFE_NO_PAD.encode(sealed);
-            self.names.set(name, &sealed, Keep::For(KEEP))
+            self.names.set(name, &sealed, Keep::For(self.kept.browsers))
         });
         let cookies = cookies.collect();
         page::redirect(Sent::SeeOther, &format!("{OURS}/optin"), cookies)

@@ -240,7 +240,7 @@ pub(super) fn page(
     };
     let (again, forms) = match page.offers() {
         _ if own_form.is_some() => {
-            let none = matches!(page, Page::Planned { .. } | Page::OnceMore);
+            let none = matches!(page, Page::Planned { .. } | Page::OnceMore | Page::FormKept);
             let forms = if none { Forms::None } else { Forms::OurOwn };
             (own_form.unwrap_or_default(), forms)
         }

@@ -196,6 +196,7 @@ impl<'a> Visit<'a> {
             revision: "0123456789ab".into(),
             silent: world.silent,
             look: Arc::clone(&world.look),
+            kept: KeptByLogins::default(),
         };
         let (policy, logins) = (world.policy(), Logins::new(world.deps(), &settings));
         let facts = Facts {
@@ -1293,6 +1294,7 @@ async fn who_is_signed_in_and_asks_on_our_page_is_among_the_first() {
         revision: "0123456789ab".into(),
         silent: None,
         look: Arc::clone(&world.look),
+        kept: KeptByLogins::default(),
     };
     let logins = Logins::new(world.deps(), &settings);
     assert_eq!(logins.endpoint("/.authferry/optin"), Some(Endpoint::OptIn));
@@ -1688,6 +1690,7 @@ async fn an_application_cannot_shadow_our_addresses() {
         revision: "r".into(),
         silent: None,
         look: Arc::default(),
+        kept: KeptByLogins::default(),
     };
     let logins = Logins::new(world.deps(), &settings);
     let callback = |name| Some(Endpoint::Callback(Some(ProviderId::new(name))));
@@ -1772,6 +1775,7 @@ async fn a_route_that_takes_no_sessions_sends_nobody_round_in_circles() {
             revision: "r".into(),
             silent: None,
             look: Arc::default(),
+            kept: KeptByLogins::default(),
         };
         let request = Request {
             facts: world.facts(),

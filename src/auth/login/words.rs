@@ -76,7 +76,7 @@ impl Page {
             ),
             Self::FormKept => (
                 "Please sign in again",
-                "Nothing is sent yet. What you typed in is kept for ten minutes: you can send it when you are back.",
+                "Nothing is sent yet. What you typed in is kept for a while: you can send it when you are back.",
             ),
             Self::SendAgain => ("Send what you typed in?", "It has not been sent yet."),
             Self::FormOfAnother => (

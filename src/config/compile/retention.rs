@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::auth::settings::KeptByLogins;
 use crate::config::compile::context::Context;
 use crate::config::raw::RawConfig;
 use crate::config::scalar::Span;
 use crate::config::settings::Retention;
 use crate::config::shape::At;
 use crate::config::shape::Field;
+use crate::links::CONFLICTS_KEPT;
 use crate::rollout::Course;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -22,6 +24,8 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, courses: &[Cou
         pins: 400 * DAY,
         findings: 30 * DAY,
         legacy_usage: 91 * DAY,
+        conflicts: CONFLICTS_KEPT,
+        logins: KeptByLogins::default(),
         facts: DAY,
         revocations: Duration::ZERO,
     };
@@ -41,6 +45,16 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &RawConfig, courses: &[Cou
         pins: span(&raw.pins, year, between).unwrap_or(none.pins),
         findings: span(&raw.findings, year, between).unwrap_or(none.findings),
         legacy_usage: span(&raw.legacy_usage, year, between).unwrap_or(none.legacy_usage),
+        conflicts: span(&raw.conflicts, year, between).unwrap_or(none.conflicts),
+        logins: KeptByLogins {
+            browsers: span(&raw.browsers, year, between).unwrap_or(none.logins.browsers),
+            forms: span(
+                &raw.forms,
+                (Duration::from_mins(1), Duration::from_hours(1)),
+                "from `1m` to `1h`",
+            )
+            .unwrap_or(none.logins.forms),
+        },
         facts: span(
             &raw.facts,
             (Duration::from_hours(1), DAY),

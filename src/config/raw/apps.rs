@@ -143,7 +143,7 @@ mappings! {
         websocket: At<bool>,
         /// Protocols besides WebSocket that a connection may be switched to, by the name in `Upgrade` (RFC 9110 §7.8) such as `tcp` or `SPDY/3.1`, in small or large letters, for GET and POST without content over HTTP/1.1. The application's answer must name the same one. What is said then is passed on and not looked at; it ends with the credential, and after an hour of silence. Whatever is not named reaches the application as plain HTTP, without `Upgrade`. Never `h2c`, `TLS` or `HTTP`. Default: none.
         upgrades: List<At<String>>,
-        /// How long a form may be that is kept when it comes on a session that is over, so that nothing typed in is lost: from `1B` to `64KiB`. Its sender is told to sign in, and can send it within ten minutes then, by one button, if they are who they were. Only what a page of the application itself sends (`application/x-www-form-urlencoded`, in UTF-8) is kept, sealed with a secret of that browser. Without it such a form is answered 401.
+        /// How long a form may be that is kept when it comes on a session that is over, so that nothing typed in is lost: from `1B` to `64KiB`. Its sender is told to sign in, and can send it within `retention.forms` (ten minutes) then, by one button, if they are who they were. Only what a page of the application itself sends (`application/x-www-form-urlencoded`, in UTF-8) is kept, sealed with a secret of that browser. Without it such a form is answered 401.
         preserve_post: At<Size>,
         /// The exchange of every credential on this route; tokens of the provider that it yields pass as they are. Default: `exchange.always` of the application.
         exchange: At<String>,

@@ -120,6 +120,12 @@ mappings! {
         findings: At<Span>,
         /// Who still comes with credentials of an old provider: at least as long as `legacy_credentials_seen.within` asks. From `1d` to `400d`. Default `91d`. Not reloaded.
         legacy_usage: At<Span>,
+        /// Which accounts it is in doubt of whose they are: for so long after they were refused last, no longer than `links`. They stay refused; it is what `report unlinked` and gates of a stage count. From `1d` to `400d`. Default `30d`. Not reloaded.
+        conflicts: At<Span>,
+        /// What a browser remembers of itself in a cookie of its own (`NAME_dev`: who signed in last, as digests, and that they have moved; with it who wants to be among the first): for so long after the last sign-in. Who comes later is a new browser, and is assigned like one. From `1d` to `400d`, the longest that browsers allow. Default `400d`.
+        browsers: At<Span>,
+        /// What somebody typed in when their session was over (`preserve_post`), until they are signed in and send it. From `1m` to `1h`. Default `10m`.
+        forms: At<Span>,
         /// Who was let in lately, in memory alone: the people whom a `plan` is made for. From `1h` to `24h`. Default `24h`. Not reloaded.
         facts: At<Span>,
         /// What was revoked, and by whom: at least this long. Whatever it says, a revocation is kept as long as what it speaks about may live. To `400d`. Default: that long.

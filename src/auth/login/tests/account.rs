@@ -35,6 +35,7 @@ async fn led(world: &World, who: Option<&Admitted>) -> String {
         revision: "0123456789ab".into(),
         silent: world.silent,
         look: Arc::clone(&world.look),
+        kept: KeptByLogins::default(),
     };
     let (policy, logins) = (world.policy(), Logins::new(world.deps(), &settings));
     let headers = HeaderMap::new();

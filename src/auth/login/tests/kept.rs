@@ -48,7 +48,7 @@ async fn a_form_waits_for_its_sender_and_is_given_back_once() {
     let mut browser = signed_in_before(&world).await;
     let kept = form(&OUR_PAGE).with(&world, &mut browser).await;
     assert_eq!(kept.status, StatusCode::FORBIDDEN, "{kept:?}");
-    assert!(kept.body.contains("kept for ten minutes"), "{kept:?}");
+    assert!(kept.body.contains("kept for 10 minutes"), "{kept:?}");
     let link = "href=\"/.authferry/login?rd=%2Fsave%3Fa%3Db\"";
     assert!(kept.body.contains(link), "{kept:?}");
     assert!(waits(&browser) && !browser.jar.contains_key(COOKIE));
