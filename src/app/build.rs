@@ -27,7 +27,10 @@ use crate::issuer;
 use crate::issuer::Issuer;
 use crate::providers;
 use crate::providers::Providers;
+use crate::providers::settings::FormFields;
 use crate::providers::settings::KindSettings;
+use crate::providers::settings::SessionProbe;
+use crate::providers::settings::Settings as Provider;
 use crate::proxy::AppEntry;
 use crate::proxy::CookieNames;
 use crate::proxy::HeadPolicy;
@@ -103,6 +106,7 @@ pub(super) fn snapshot(
         notices: Arc::clone(&process.notices),
         pins: Arc::clone(&process.pins),
         homes: Arc::clone(&process.homes),
+        forms: Arc::clone(&process.forms),
         revokes: settings.kill_switch.revokes,
         revocations: Arc::clone(&process.revocations),
         roles: Arc::new(settings.roles.clone()),
@@ -256,6 +260,7 @@ impl Shared<'_> {
                 .collect(),
             forms: forms(settings),
             others: others(settings, &app.id),
+            fields: fields(settings),
             exchanges: self.exchanges(app)?,
             rate_limits: app.rate_limits,
             wraps: settings.wrap,
@@ -371,10 +376,10 @@ fn others(settings: &Settings, app: &AppId) -> Vec<Option<Arc<Plan>>> {
         .collect()
 }
 
-/// Sign-in forms at the application itself.
-fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
-    let form = |provider: &providers::settings::Settings| match &provider.kind {
-        KindSettings::SessionProbe(probe) => Some((provider.id.clone(), probe.login_path.clone()?)),
+/// An old system that says itself whose its sessions are.
+const fn probe(provider: &Provider) -> Option<&SessionProbe> {
+    match &provider.kind {
+        KindSettings::SessionProbe(probe) => Some(probe),
         KindSettings::Oidc(_)
         | KindSettings::Jwt(_)
         | KindSettings::Introspection(_)
@@ -383,6 +388,19 @@ fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
         | KindSettings::ClientCert(_) => None,
         #[cfg(feature = "ldap")]
         KindSettings::Ldap(_) => None,
-    };
+    }
+}
+
+/// Sign-in forms at the application itself.
+fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
+    let form =
+        |provider: &Provider| Some((provider.id.clone(), probe(provider)?.login_path.clone()?));
     settings.providers.iter().filter_map(form).collect()
+}
+
+/// What stands in them, where passwords in them move.
+fn fields(settings: &Settings) -> HashMap<ProviderId, FormFields> {
+    let fields =
+        |provider: &Provider| Some((provider.id.clone(), probe(provider)?.fields.clone()?));
+    settings.providers.iter().filter_map(fields).collect()
 }

@@ -21,6 +21,7 @@ use crate::app::life::longest_life;
 use crate::app::signing;
 use crate::app::store;
 use crate::auth::Assertions;
+use crate::auth::AtOnce;
 use crate::auth::FallbacksTaken;
 use crate::auth::Limits;
 use crate::auth::Replays;
@@ -102,6 +103,7 @@ pub(super) struct Process {
     pub(super) revocations: Arc<Revocations>,
     pub(super) links: Arc<Links>,
     pub(super) homes: Arc<Homes>,
+    pub(super) forms: Arc<AtOnce>,
     pub(super) taken: Arc<FallbacksTaken>,
     pub(super) notices: Arc<Notices>,
     pub(super) replays: Arc<Replays>,
@@ -255,6 +257,7 @@ impl Process {
             pins,
             links,
             homes: Arc::new(Homes::new(Arc::clone(&store)).kept_for(kept.passwords)),
+            forms: Arc::default(),
             taken: Arc::default(),
             unmatched: Arc::default(),
             notices: Arc::default(),

@@ -532,6 +532,7 @@ pub(super) struct World {
     pub(super) forms: HashMap<ProviderId, String>,
     /// The rollouts of the other applications of its old side; `None`: one that does not move.
     pub(super) others: Vec<Option<Arc<Plan>>>,
+    pub(super) fields: HashMap<ProviderId, crate::providers::settings::FormFields>,
     pub(super) exchanges: AppExchanges,
     /// Who judges what we have minted.
     pub(super) own: Vec<Arc<dyn Provider>>,
@@ -584,6 +585,7 @@ impl World {
             cohorts: Cohorts::default(),
             fallbacks: Vec::new(),
             forms: HashMap::new(),
+            fields: HashMap::new(),
             own: Vec::new(),
             others: Vec::new(),
             exchanges: AppExchanges::default(),
@@ -640,6 +642,7 @@ impl World {
             fallbacks: self.fallbacks.clone(),
             forms: self.forms.clone(),
             others: self.others.clone(),
+            fields: self.fields.clone(),
             exchanges: self.exchanges.clone(),
             rate_limits: self.rate_limits,
             wraps: self.wraps,
@@ -675,6 +678,7 @@ impl World {
             sessions: self.sessions(),
             pins: Arc::new(self.pins()),
             homes: Arc::new(Homes::new(Arc::clone(&self.store))),
+            forms: Arc::default(),
             revocations: Arc::clone(&self.revocations),
             revokes: self.revokes,
             limits: Arc::clone(&self.limits),

@@ -6,6 +6,8 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod assertion;
+mod at_once;
+mod brought;
 mod canonical;
 mod certificate;
 mod challenges;
@@ -30,11 +32,14 @@ mod report;
 mod roles;
 pub(crate) mod settings;
 mod taken;
+mod typed_form;
 mod unmatched;
 
 pub(crate) use assertion::Assertions;
 pub(crate) use assertion::Terms;
 pub(crate) use assertion::assertion_claims;
+pub(crate) use at_once::AtOnce;
+pub(crate) use at_once::OnItsWay;
 pub(crate) use canonical::Joiner;
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use challenges::insufficient_scope;
@@ -56,6 +61,7 @@ pub(crate) use gate::Gate;
 pub(crate) use gate::Over;
 pub(crate) use gate::Own;
 pub(crate) use gate::Reach;
+pub(crate) use gate::Stays;
 pub(crate) use limits::Limits;
 pub(crate) use limits::Of;
 pub(crate) use limits::Standing;
@@ -86,4 +92,5 @@ pub(crate) use report::Told;
 pub(crate) use report::beginning;
 pub(crate) use roles::with_roles;
 pub(crate) use taken::FallbacksTaken;
+pub(crate) use typed_form::Typed;
 pub(crate) use unmatched::Unmatched;

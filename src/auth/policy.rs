@@ -13,12 +13,14 @@ use crate::auth::gate::Admitted;
 use crate::auth::gate::Reach;
 use crate::auth::owners::Owners;
 use crate::auth::settings::RateLimits;
+use crate::auth::typed_form::TypedForm;
 use crate::clock::UnixTime;
 use crate::exchange::Exchange;
 use crate::identity::CredentialClass;
 use crate::identity::ProviderId;
 use crate::providers::Provider;
 use crate::providers::Providers;
+use crate::providers::settings::FormFields;
 use crate::rollout;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
@@ -40,6 +42,7 @@ pub(crate) struct AppPolicy {
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) forms: HashMap<ProviderId, String>,
     pub(super) others: Vec<Option<Arc<Plan>>>,
+    typed: Option<TypedForm>,
     pub(super) owners: Owners,
     pub(super) reach: Reach,
     pub(super) rate_limits: RateLimits,
@@ -72,6 +75,8 @@ pub(crate) struct PolicyParts<'a> {
     /// The rollouts of the other applications that know its old side, which may still take what this one takes no more; `None`:
     /// one that does not move.
     pub(crate) others: Vec<Option<Arc<Plan>>>,
+    /// What stands in them, where passwords in them move, by provider.
+    pub(crate) fields: HashMap<ProviderId, FormFields>,
     /// What its upstreams expect.
     pub(crate) exchanges: AppExchanges,
     /// What one address may do.
@@ -112,6 +117,7 @@ impl AppPolicy {
             fallbacks,
             forms,
             others,
+            mut fields,
             exchanges,
             rate_limits,
             wraps,
@@ -126,6 +132,13 @@ impl AppPolicy {
         };
         let judges = names.iter().filter_map(|name| providers.named(name));
         let owners = Owners::new(session_cookie, judges, own);
+        let typed = plan.as_deref().and_then(|plan| {
+            let (form, fields) = (forms.get(&plan.from)?, fields.remove(&plan.from)?);
+            // The first is the one that a login sets.
+            let mut cookies = owners.cookies.iter();
+            let (cookie, _) = cookies.find(|(_, owner)| *owner.id() == plan.from)?;
+            Some(TypedForm::new(form, fields, cookie))
+        });
         let reach = plan
             .as_deref()
             .map_or(Reach::SameCredential, |plan| reach(plan, cohorts));
@@ -136,6 +149,7 @@ impl AppPolicy {
             fallbacks,
             forms,
             others,
+            typed,
             owners,
             reach,
             rate_limits,
@@ -165,6 +179,11 @@ impl AppPolicy {
     /// The rollouts of the other applications that know its old side; `None`: one that does not move.
     pub(super) fn others(&self) -> impl Iterator<Item = Option<&Plan>> {
         self.others.iter().map(Option::as_deref)
+    }
+
+    /// The form of the old application, where passwords in it move.
+    pub(crate) const fn typed(&self) -> Option<&TypedForm> {
+        self.typed.as_ref()
     }
 
     /// By what sessions of the old side become sessions of the new one.

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::header::COOKIE;
 
+use crate::auth::brought;
 use crate::auth::cookies::Sent;
 use crate::auth::cookies::named;
 use crate::auth::cookies::pairs;
@@ -36,6 +37,7 @@ pub(crate) fn cookies(bytes: &[u8]) {
             headers.append(COOKIE, value);
         }
     }
+    brought::promise(&headers);
     let name = "__Host-authferry";
     let found: Vec<&[u8]> = pairs(&headers)
         .filter(|(other, _)| *other == name.as_bytes())

@@ -54,6 +54,12 @@ impl Authenticated {
         self
     }
 
+    /// As [`Self::remembered`], for tests of other modules.
+    #[cfg(test)]
+    pub(crate) const fn remembered_for_test(self) -> Self {
+        self.remembered()
+    }
+
     /// An earlier yes, of an owner that cannot be reached now.
     pub(in crate::providers) const fn remembered(mut self) -> Self {
         self.stale = true;

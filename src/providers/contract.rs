@@ -471,6 +471,7 @@ mod doubles {
                 cache: Duration::from_secs(30),
                 stale: None,
                 login_path: None,
+                fields: None,
                 logout: None,
             };
             let cookies = vec!["SMSESSION".into()];

@@ -253,6 +253,8 @@ fn kind(hash: &mut Digest, kind: &KindSettings) {
             cache,
             stale,
             login_path,
+            // What is read of forms changes no verdict.
+            fields: _,
             logout,
             bind,
         }) => {

@@ -312,6 +312,7 @@ mod tests {
             cache: Duration::from_secs(30),
             stale,
             login_path: None,
+            fields: None,
             logout: Some(ProbeLogout {
                 url: fake.url("/logout"),
                 method: LogoutMethod::Post,

@@ -303,10 +303,27 @@ pub(crate) struct SessionProbe {
     pub(crate) stale: Option<Duration>,
     /// Where a browser signs in at the old side's own form; a path on the same host.
     pub(crate) login_path: Option<String>,
+    /// Where a password stands in that form. Default: not looked at.
+    pub(crate) fields: Option<FormFields>,
     /// How it is told that a session is over.
     pub(crate) logout: Option<ProbeLogout>,
     /// Who judges its people's passwords, where they come with a request.
     pub(crate) bind: Option<Bind>,
+}
+
+/// Where a name and a password stand in the form of an old application.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct FormFields {
+    /// The path that the form is sent to. Default: that of the form.
+    pub(crate) action: Box<str>,
+    /// The field of the name. Default `username`.
+    pub(crate) username: Box<str>,
+    /// The field of the password. Default `password`.
+    pub(crate) password: Box<str>,
+    /// The attribute that holds the name that people type. Default: their subject.
+    pub(crate) claim: Option<Box<str>>,
+    /// Cookies by which the application signs people in again without a password. Default: none.
+    pub(crate) remembered: Vec<Box<str>>,
 }
 
 /// Who judges passwords beside an old system.

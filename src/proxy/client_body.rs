@@ -1,6 +1,7 @@
 //! The body of a client's request: streamed, without trailers, and cut when it does not make progress.
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep_until;
+use zeroize::Zeroizing;
 
 use crate::proxy::conn::Conn;
 use crate::proxy::settings::Limits;
@@ -32,6 +34,49 @@ pub(crate) struct ClientBody {
     /// What is left of the client's time: waiting uses it up, bytes give it back.
     allowance: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    glimpse: Option<Glimpse>,
+}
+
+/// What has passed of a body, kept beside it up to a bound and cleared when dropped: nothing waits for it, and nothing is
+/// changed by it.
+#[derive(Clone)]
+pub(crate) struct Glimpse(Rc<RefCell<Passed>>);
+
+struct Passed {
+    /// `None`: there was too much.
+    bytes: Option<Zeroizing<Vec<u8>>>,
+    most: usize,
+}
+
+impl Glimpse {
+    fn of(most: usize) -> Self {
+        // It never grows: what a longer one is copied from would not be cleared.
+        let bytes = Some(Zeroizing::new(Vec::with_capacity(most)));
+        Self(Rc::new(RefCell::new(Passed { bytes, most })))
+    }
+
+    fn add(&self, data: &[u8]) {
+        let mut passed = self.0.borrow_mut();
+        let most = passed.most;
+        if let Some(bytes) = &mut passed.bytes {
+            if data.len() <= most.saturating_sub(bytes.len()) {
+                bytes.extend_from_slice(data);
+            } else {
+                passed.bytes = None;
+            }
+        }
+    }
+
+    /// All of it, once, and nothing of what is still to pass; `None`: there was too much.
+    pub(super) fn take(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.borrow_mut().bytes.take()
+    }
+}
+
+impl fmt::Debug for Glimpse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[glimpse]")
+    }
 }
 
 /// Why a body ended early.
@@ -64,6 +109,11 @@ impl Progress {
         self.0.as_ref().map_or(0, |pace| pace.received.get())
     }
 
+    /// Whether all of it has been read.
+    pub(super) fn ended(&self) -> bool {
+        self.0.as_ref().is_none_or(|pace| pace.ended.get())
+    }
+
     /// From here on the client may send as slowly as it likes: the upstream has begun to answer, or the request is an
     /// admitted stream whose ends talk in turns (gRPC).
     pub(crate) fn unpace(&self) {
@@ -89,7 +139,19 @@ impl ClientBody {
             inner,
             pace,
             waiting: None,
+            glimpse: None,
         }
+    }
+
+    /// Keeps what passes of it, beside it; `None`: it does not say how long it is, or is longer than `most`, or nothing.
+    pub(super) fn glimpse(&mut self, most: usize) -> Option<Glimpse> {
+        let length = usize::try_from(self.inner.size_hint().exact()?).ok()?;
+        if self.is_empty() || most < length {
+            return None;
+        }
+        let glimpse = Glimpse::of(length);
+        self.glimpse = Some(glimpse.clone());
+        Some(glimpse)
     }
 
     /// A view that outlives the body. Without a body it is free.
@@ -143,6 +205,9 @@ impl Body for ClientBody {
                                 .get()
                                 .saturating_add(u64::try_from(n).unwrap_or(u64::MAX)),
                         );
+                        if let Some(glimpse) = &this.glimpse {
+                            glimpse.add(&data);
+                        }
                         if this.inner.is_end_stream() {
                             pace.ended.set(true);
                         }
@@ -200,5 +265,32 @@ impl fmt::Debug for ClientBody {
         f.debug_struct("ClientBody")
             .field("empty", &self.is_empty())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(length: usize, pieces: &[&str]) -> Option<String> {
+        let glimpse = Glimpse::of(length);
+        let view = glimpse.clone();
+        for piece in pieces {
+            glimpse.add(piece.as_bytes());
+        }
+        assert_eq!(format!("{view:?}"), "[glimpse]");
+        let bytes = view.take()?;
+        assert!(view.take().is_none(), "once");
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn what_passes_is_kept_whole_or_not_at_all() {
+        assert_eq!(seen(4, &["ab", "", "cd"]).as_deref(), Some("abcd"));
+        assert_eq!(seen(4, &["abcd"]).as_deref(), Some("abcd"));
+        // More than it was said to be.
+        assert_eq!(seen(4, &["ab", "cde"]), None);
+        assert_eq!(seen(4, &["ab", "cde", "f"]), None);
+        assert_eq!(seen(2, &["abcdefghijklmnop"]), None);
     }
 }

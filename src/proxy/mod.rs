@@ -34,6 +34,7 @@ mod snapshot;
 mod switching;
 pub(crate) mod tls;
 mod turned_away;
+mod typed_form;
 pub(crate) mod upgrade;
 pub(crate) mod upstream;
 pub(crate) mod upstream_head;

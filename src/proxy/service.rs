@@ -47,6 +47,7 @@ use crate::proxy::serve::Handler;
 use crate::proxy::signing_out::signing_out;
 use crate::proxy::signing_out::signs_out;
 use crate::proxy::switching;
+use crate::proxy::typed_form::TypedForm;
 use crate::proxy::worker::Worker;
 use crate::proxy::worker::WorkerParts;
 use crate::rollout::Arm;
@@ -84,7 +85,7 @@ fn caller(headers: &HeaderMap) -> Option<&[u8]> {
 
 async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>) -> Reply {
     let (view, now) = (worker.view(), worker.now());
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     let trace = worker.tracer.context(caller(&parts.headers));
     if trace.parent_id().is_none() {
         // It belongs to a trace that does not go on (W3C Trace Context §2.3).
@@ -281,7 +282,8 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
     let leaves = signing_out == SigningOut::Both;
     let leaving = leaves.then(|| Box::new((parts.headers.clone(), asked.certificate.clone())));
     let (peer, secure, kill) = (asked.peer, asked.secure, asked.kill);
-    if record.verdict.is_some() {
+    // Who is known has a session already: no password is needed for it.
+    let form = if record.verdict.is_some() {
         record.brought.set(Some(Brought {
             headers: HeaderMap::new(),
             address,
@@ -289,7 +291,13 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             certificate: asked.certificate,
             secure: asked.secure,
         }));
-    }
+        None
+    } else if entry.policy.typed().is_some() {
+        // In a box: nearly every request is of an application without such a form.
+        Box::pin(TypedForm::of(&worker, &asked, &record, &mut body)).await
+    } else {
+        None
+    };
     let leaving = leaving.as_deref().map(|(headers, certificate)| {
         Box::new(Asked {
             source,
@@ -316,7 +324,11 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
         upgrade,
         signs_out: leaving.as_deref(),
     };
-    forward(&conn, &mut parts, body, &request, &passage, record).await
+    let reply = forward(&conn, &mut parts, body, &request, &passage, record).await;
+    if let Some(form) = form {
+        form.answered(&reply);
+    }
+    reply
 }
 
 /// The end of a session, at a path of the application.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::gate::ForClient;
+use crate::auth::gate::passwords::InHand;
 use crate::auth::policy::AppPolicy;
 use crate::auth::possession::Channel;
 use crate::clock::UnixTime;
@@ -25,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) now: UnixTime,
     /// Since when a token is fetched that nobody has presented: what is revoked meanwhile counts, however young it is.
     pub(super) fetched_since: Option<UnixTime>,
+    /// What its holder typed into the form of the old application, whose answer the credential is.
+    pub(super) typed: Option<&'a InHand>,
 }
 
 /// What is made of the credential.
@@ -56,6 +59,7 @@ impl<'a> Asked<'a> {
             kill,
             now,
             fetched_since: None,
+            typed: None,
         }
     }
 

@@ -181,12 +181,17 @@ impl Gate {
         // A password that has moved has one judge: nobody else sees it, not even for a second opinion.
         let moved = |plan: &Plan| plan.to == *provider && plan.stage.passwords != Passwords::AtFrom;
         let took = took
-            .filter(|_| class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved));
+            .filter(|_| class != CredentialClass::Basic || !asked.policy.plan().is_some_and(moved))
+            // The session of a form is looked at when it is used.
+            .filter(|_| asked.typed.is_none());
         if let Some(took) = took {
             self.second_look(asked, presented, (credential, proof, took), &canonical);
         }
         if class == CredentialClass::Basic {
             self.may_move(asked, judged, &canonical, side);
+        } else if let Some(in_hand) = asked.typed {
+            let (what, who) = ((presented, judged), (&canonical, side));
+            Box::pin(self.may_move_typed(asked, what, who, in_hand)).await;
         }
         // What is handed on says of a person what the configuration makes of the groups, like everything else here.
         let known = self.with_roles(identity, class, asked.now)?;

@@ -32,12 +32,14 @@ pub(crate) use exchanged::UpstreamToken;
 pub(crate) use issued::Asker;
 pub(crate) use issued::ForClient;
 pub(crate) use issued::Own;
+pub(crate) use passwords::Stays;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::auth::at_once::AtOnce;
 use crate::auth::canonical::Joiner;
 use crate::auth::clients::Clients;
 use crate::auth::error::AuthError;
@@ -98,6 +100,8 @@ pub(crate) struct Deps {
     pub(crate) pins: Arc<Pins>,
     /// Whose password is judged there; the same value in every snapshot.
     pub(crate) homes: Arc<Homes>,
+    /// Forms of old applications that are on their way; the same value in every snapshot.
+    pub(crate) forms: Arc<AtOnce>,
     /// What is over before its time.
     pub(crate) revocations: Arc<Revocations>,
     /// Where calls to providers run.

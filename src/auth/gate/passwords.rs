@@ -1,11 +1,17 @@
 //! Passwords that have moved, or are about to: each has one judge. The old provider, until it has found a password good, an
 //! account of the new one has it, and the new one has found it good; from then on the new one.
 
+mod before;
 mod removal;
+mod typed;
+
+pub(crate) use before::Stays;
+pub(super) use typed::InHand;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use crate::auth::error::AuthError;
@@ -28,6 +34,7 @@ use crate::providers::Provider;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Plan;
+use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::telemetry::metrics::CarryOver;
 
@@ -195,23 +202,35 @@ impl Gate {
         person: &CanonicalSubject,
         side: Option<&ProviderId>,
     ) {
-        let Some(plan) = asked.policy.plan() else {
-            return;
-        };
-        let assigned = side.and_then(|side| plan.arm(side)).unwrap_or(Arm::From);
         let Credential::Basic { username, password } = judged.credential else {
             return;
         };
-        let Some(to) = self.deps.providers.named(&plan.to) else {
+        let name = judged.owner.person_name(username);
+        let Some(removal) = self.removal(asked, judged, (person, side), (name, password)) else {
             return;
         };
+        let Some(room) = self.deps.homes.room() else {
+            removal.told(CarryOver::Unavailable, Some(Outage::Shed.as_str()));
+            return;
+        };
+        self.sets_out(removal, room);
+    }
+
+    /// A password on its way, where it may move; `None`: it stays.
+    fn removal(
+        &self,
+        asked: &Asked<'_>,
+        judged: &Judged<'_>,
+        (person, side): (&CanonicalSubject, Option<&ProviderId>),
+        (name, password): (String, &Secret<String>),
+    ) -> Option<Removal> {
+        let plan = asked.policy.plan()?;
+        let assigned = side.and_then(|side| plan.arm(side)).unwrap_or(Arm::From);
+        let to = self.deps.providers.named(&plan.to)?;
         let may = judged.owner.id() == &plan.from
             && rollout::password_moves(plan, asked.kill, assigned)
             && to.provisioning().is_some();
-        if !may {
-            return;
-        }
-        let removal = Removal {
+        may.then(|| Removal {
             homes: Arc::clone(&self.deps.homes),
             joiner: self.deps.joiner.clone(),
             pins: Arc::clone(&self.deps.pins),
@@ -219,17 +238,16 @@ impl Gate {
             to: Arc::clone(to),
             app: asked.policy.app().clone(),
             plan: plan.clone(),
-            name: judged.owner.person_name(username),
+            name,
             password: password.clone(),
             identity: Arc::clone(judged.proof.identity()),
             person: person.clone(),
             account: OnceLock::new(),
             now: asked.now,
-        };
-        let Some(room) = self.deps.homes.room() else {
-            removal.told(CarryOver::Unavailable, Some(Outage::Shed.as_str()));
-            return;
-        };
+        })
+    }
+
+    fn sets_out(&self, removal: Removal, room: OwnedSemaphorePermit) {
         self.deps.background.spawn(async move {
             removal.run().await;
             drop(room);

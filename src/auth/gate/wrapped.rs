@@ -88,7 +88,8 @@ impl AskAgain for OldCookie {
 
 impl Gate {
     /// A session of ours that is over, or is of somebody else than the one of the old system beside it: that one counts, as if
-    /// it had come alone, where sessions are wrapped. Not of a person who has moved: the next sign-in is at the new side.
+    /// it had come alone, where sessions are wrapped. Not of a person who has moved: the next sign-in is at the new side, unless
+    /// they moved by the very sign-in that it came of.
     pub(super) async fn beside(
         &self,
         asked: &Asked<'_>,
@@ -98,15 +99,38 @@ impl Gate {
         let inactive = || AuthError::unowned(Refusal::Inactive, class);
         let theirs = presented.without_ours().filter(|_| asked.policy.wraps());
         let theirs = theirs.ok_or_else(inactive)?;
+        let stands = async || {
+            let found = self.stand_in_of(asked, &theirs).await;
+            found.map_err(|error| AuthError::store(&error, class))
+        };
+        let before = stands().await?;
         let admitted = self.by_credential(asked, &theirs).await?;
-        if let Some(plan) = asked.policy.plan() {
+        if let Some(plan) = asked.policy.plan().filter(|_| before.is_none()) {
             let pin = self.deps.pins.of(&plan.id, admitted.canonical(), asked.now);
             let pin = pin.await.map_err(|error| AuthError::store(&error, class))?;
             if pin.is_some_and(|pin| pin.arm == Arm::To && pin.epoch == plan.epoch) {
+                // It has just got one, which nobody is to find there.
+                if let Some(restored) = stands().await? {
+                    self.is_over(&restored, asked.now).await;
+                }
                 return Err(inactive());
             }
         }
         Ok(admitted)
+    }
+
+    /// The session of ours that stands for one of an old system already: what that came beside is of another.
+    async fn stand_in_of(
+        &self,
+        asked: &Asked<'_>,
+        theirs: &Presented<'_>,
+    ) -> Result<Option<Restored>, StoreError> {
+        let Some(old) = theirs.old() else {
+            return Ok(None);
+        };
+        let whose = (asked.policy.app().as_str(), asked.facts.host);
+        let mut noted = self.deps.sessions.noted(whose, old, asked.now).await?;
+        Ok(noted.there.take().map(|(_, restored)| restored))
     }
 
     /// A session that stands for one of an old system, which came along or not.
@@ -190,7 +214,21 @@ impl Gate {
         proof: &Authenticated,
         canonical: &CanonicalSubject,
     ) -> Option<Arc<Secret<String>>> {
-        let plan = asked.policy.plan().filter(|_| asked.is_a_request())?;
+        if !asked.is_a_request() {
+            return None;
+        }
+        self.stands_beside(asked, presented, proof, canonical).await
+    }
+
+    /// The same, whoever asks.
+    pub(super) async fn stands_beside(
+        &self,
+        asked: &Asked<'_>,
+        presented: &Presented<'_>,
+        proof: &Authenticated,
+        canonical: &CanonicalSubject,
+    ) -> Option<Arc<Secret<String>>> {
+        let plan = asked.policy.plan()?;
         let old = presented.old().filter(|_| asked.policy.wraps())?;
         // A browser proves nothing with its requests.
         if plan.arm(&proof.identity().provider) != Some(Arm::From) || proof.confirmation().is_some()

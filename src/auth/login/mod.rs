@@ -44,6 +44,7 @@ mod taken_place;
 #[cfg(test)]
 mod tests;
 mod told;
+mod typed;
 mod words;
 
 pub(crate) use endpoint::Endpoint;

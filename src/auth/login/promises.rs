@@ -14,6 +14,7 @@ use crate::auth::login::query::Query;
 use crate::auth::login::query::encode;
 use crate::auth::login::return_to::OURS;
 use crate::auth::login::return_to::ReturnPath;
+use crate::auth::typed_form;
 use crate::entropy::SystemEntropy;
 use crate::secret::Secret;
 use crate::session::KeyRing;
@@ -52,6 +53,7 @@ pub(crate) fn return_path(bytes: &[u8]) {
 /// A name has one value, and what is written is read again; so is what somebody calls themselves.
 pub(crate) fn query(bytes: &[u8]) {
     kept_form::promise(bytes);
+    typed_form::promise(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };

@@ -1,6 +1,7 @@
 //! `basic: migrate` and `carry_over: [credential]`: which passwords move, and whether everything is there that they need.
 
 use crate::config::compile::context::Context;
+use crate::config::compile::probe;
 use crate::config::compile::providers::Provider;
 use crate::config::compile::rollouts::Either;
 use crate::config::compile::rollouts::all;
@@ -25,6 +26,9 @@ use crate::rollout::Mode;
 use crate::rollout::Passwords;
 use crate::rollout::Stage;
 
+/// Who has passwords that can move.
+const JUDGES: &str = "`ldap`, `basic`, and a `session_probe` with `owns.basic` judge passwords; one with `upstream_form.fields` has a form that does";
+
 /// Marks the stages in which passwords move or have moved, and prepares the providers that they move to.
 pub(super) fn compile(
     context: &mut Context<'_>,
@@ -33,7 +37,7 @@ pub(super) fn compile(
     canonical: Option<&Canonical>,
 ) {
     let carried = carried(raw);
-    let mut used = Vec::new();
+    let (mut used, mut read) = (Vec::new(), Vec::new());
     let mut any = false;
     for rollout in all(raw) {
         let (Some(from), Some(to)) = (rollout.from.get(), rollout.to.get()) else {
@@ -42,13 +46,14 @@ pub(super) fn compile(
         let judges = providers
             .iter()
             .find(|provider| provider.name.value == from.value)
-            .is_none_or(|provider| provider.passwords);
+            .is_none_or(|provider| provider.passwords || form_of(raw, &from.value).is_some());
         let said = said(context, raw, &rollout, (&from.value, judges));
         any |= judges || said.is_some();
         let Some(mark) = said.or(carried).filter(|_| judges) else {
             continue;
         };
         let pair = (from.value.as_str(), to.value.as_str());
+        read.push(from.value.clone());
         stored(context, raw, mark);
         if let Some(provisioning) = provisioning(context, raw, mark, pair, providers, canonical) {
             used.push(to.value.clone());
@@ -74,9 +79,9 @@ pub(super) fn compile(
                 mark,
                 "no rollout leaves a provider that judges passwords: none can move",
             )
-            .hint("`ldap`, `basic`, and a `session_probe` with `owns.basic` judge passwords");
+            .hint(JUDGES);
     }
-    idle(context, raw, &used);
+    idle(context, raw, (&used, &read));
 }
 
 /// Where `carry_over: [credential]` stands.
@@ -117,9 +122,7 @@ fn said(
                 context
                     .report
                     .error(mark, format!("`{from}` judges no passwords: none can move"))
-                    .hint(
-                        "`ldap`, `basic`, and a `session_probe` with `owns.basic` judge passwords",
-                    );
+                    .hint(JUDGES);
             } else if let Some(ModeWord::LegacyOnly | ModeWord::Shadow | ModeWord::ModernOnly) =
                 mode
             {
@@ -289,21 +292,37 @@ fn provisioning(
     })
 }
 
-/// A word about accounts that nobody will get.
-fn idle(context: &mut Context<'_>, raw: &RawConfig, used: &[String]) {
+/// Words about accounts that nobody will get, and about forms that nobody reads.
+fn idle(context: &mut Context<'_>, raw: &RawConfig, (used, read): (&[String], &[String])) {
     let providers = raw.providers.get().into_iter();
     for (name, provider) in providers.flat_map(|named| named.readable()) {
         let given = provider.oidc.get().and_then(|oidc| oidc.provisioning.get());
-        if let Some(own) = given
-            && !used.contains(&name.value)
-            && !context.report.refuses()
-        {
-            context
-                .report
-                .warning(own.mark, "no password moves here: this has no effect")
-                .hint("`basic: migrate` in a stage, or `carry_over: [credential]`");
+        let accounts = given
+            .map(|own| own.mark)
+            .filter(|_| !used.contains(&name.value));
+        let form = form_of(raw, &name.value).filter(|_| !read.contains(&name.value));
+        let what = [
+            (accounts, "no password moves here: this has no effect"),
+            (form, "no password moves from here: this has no effect"),
+        ];
+        for (mark, what) in what {
+            if let Some(mark) = mark.filter(|_| !context.report.refuses()) {
+                context
+                    .report
+                    .warning(mark, what)
+                    .hint("`basic: migrate` in a stage, or `carry_over: [credential]`");
+            }
         }
     }
+}
+
+/// Where it says how passwords are read that are typed into the form of an old application.
+fn form_of(raw: &RawConfig, provider: &str) -> Option<Mark> {
+    let providers = raw.providers.get()?;
+    let mut all = providers.readable();
+    let (_, provider) = all.find(|(name, _)| name.value == provider)?;
+    let form = probe::form(provider.session_probe.get()?)?;
+    form.fields.get().map(|fields| fields.mark)
 }
 
 /// Who judges passwords in a stage of a rollout in which they move.

@@ -7,6 +7,7 @@ use crate::config::compile::address::path_pattern;
 use crate::config::compile::address::url;
 use crate::config::compile::bounds::cache;
 use crate::config::compile::bounds::stale;
+use crate::config::compile::claims::OPENID;
 use crate::config::compile::context::Context;
 use crate::config::compile::headers;
 use crate::config::compile::providers::Kind;
@@ -16,6 +17,9 @@ use crate::config::compile::tokens::texts;
 use crate::config::raw::ProbeForm;
 use crate::config::raw::ProbeLogoutMethod;
 use crate::config::raw::RawSessionProbe;
+use crate::config::raw::RawUpstreamForm;
+use crate::config::shape::At;
+use crate::config::shape::Field;
 use crate::providers::Owns;
 use crate::providers::settings;
 use crate::providers::settings::KindSettings;
@@ -64,6 +68,7 @@ pub(super) fn session_probe(
             .error(at.mark, "`limits.timeout` says the same: only one of them");
     }
     let login_path = login_path(context, raw);
+    let fields = fields(context, raw, login_path.as_deref());
     let logout = probe_logout(context, raw);
     good_url?;
     let (probe, endpoint, (cache, stale)) = (probe?, endpoint?, kept?);
@@ -84,6 +89,7 @@ pub(super) fn session_probe(
             cache,
             stale,
             login_path,
+            fields,
             logout,
             bind: None,
         }),
@@ -111,8 +117,7 @@ fn probe_logout(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<sett
 
 /// The cookie that a login sets is the one that is judged where a browser has several.
 fn judged_first(mut cookies: Vec<Box<str>>, raw: &RawSessionProbe) -> Vec<Box<str>> {
-    let form = raw.login.get().and_then(|login| login.upstream_form.get());
-    if let Some(first) = form.and_then(|form| form.success_cookie.get()) {
+    if let Some(first) = form(raw).and_then(|form| form.success_cookie.get()) {
         cookies.sort_by_key(|cookie| **cookie != *first.value);
     }
     cookies
@@ -139,4 +144,75 @@ fn login_path(context: &mut Context<'_>, raw: &RawSessionProbe) -> Option<String
         .start
         .required(form.mark, "start", &mut context.report)?;
     path_pattern(context, start).map(String::from)
+}
+
+/// Where a password stands in the form, so that it can move.
+fn fields(
+    context: &mut Context<'_>,
+    raw: &RawSessionProbe,
+    start: Option<&str>,
+) -> Option<settings::FormFields> {
+    let fields = form(raw)?.fields.get()?;
+    let named = |given: &Field<At<String>>, default: &str| {
+        let given = given.get().map(|at| at.value.as_str());
+        Box::from(given.unwrap_or(default))
+    };
+    let username: Box<str> = named(&fields.username, "username");
+    let password: Box<str> = named(&fields.password, "password");
+    if username.is_empty() || password.is_empty() || username == password {
+        context.report.error(
+            fields.mark,
+            "a name and a password stand in two fields, and both have a name",
+        );
+    }
+    let action = match fields.action.get() {
+        None => start.map(Box::from),
+        Some(at) if at.value.ends_with('*') => {
+            context
+                .report
+                .error(at.mark, "a form is sent to one path")
+                .value(&at.value);
+            None
+        }
+        Some(at) => path_pattern(context, at),
+    };
+    let remembered = fields.remembered.get();
+    for cookie in remembered.map_or(&[][..], |list| &list.items) {
+        headers::cookie_name(context, cookie);
+    }
+    Some(settings::FormFields {
+        action: path_of(&action?).into(),
+        username,
+        password,
+        claim: claim(context, raw, &fields.claim),
+        remembered: texts(remembered),
+    })
+}
+
+/// The attribute that holds the name that people type; `None`: it is their subject.
+fn claim(
+    context: &mut Context<'_>,
+    raw: &RawSessionProbe,
+    given: &Field<At<String>>,
+) -> Option<Box<str>> {
+    let at = given.get().filter(|at| at.value != "subject")?;
+    let claims = raw.claims.get();
+    let mapped = claims.is_some_and(|claims| claims.names().any(|name| name == at.value));
+    if !mapped && !OPENID.iter().any(|(name, _)| *name == at.value) {
+        context
+            .report
+            .error(at.mark, format!("`{}` is not among `claims`", at.value))
+            .value(&at.value);
+    }
+    Some(at.value.as_str().into())
+}
+
+/// Without a query.
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
+}
+
+/// The form of the application itself.
+pub(super) fn form(raw: &RawSessionProbe) -> Option<&RawUpstreamForm> {
+    raw.login.get()?.upstream_form.get()
 }

@@ -45,7 +45,7 @@ mappings! {
         timeout: At<Span>,
     }
 
-    /// What becomes of people who come to this provider with a password that the old one has found good (`basic: migrate`, `carry_over: [credential]`). They are looked up in `directory`, by the one attribute of `identity.canonical`; the account gets the password, unless it has one already; and where the provider then lets them in with it (resource owner password grant, RFC 6749 §4.3, as `client`: the provider must allow that), it is the only judge of their passwords from then on.
+    /// What becomes of people who come to this provider with a password that the old one has found good (`basic: migrate`, `carry_over: [credential]`), whether it came with a request or in the form of an application. They are looked up in `directory`, by the one attribute of `identity.canonical`; the account gets the password, unless it has one already; and where the provider then lets them in with it (resource owner password grant, RFC 6749 §4.3, as `client`: the provider must allow that), it is the only judge of their passwords from then on.
     RawProvisioning {
         /// Whether somebody without an account gets one. Default `true`.
         create: At<bool>,

@@ -262,7 +262,7 @@ words! {
         "exchange" => Exchange,
         /// The new provider is asked without a page. Whoever signs out meanwhile stays signed out: of a session of the old system itself that system is asked again before it moves.
         "silent" => Silent,
-        /// A password that comes with requests (Basic) moves: as with `basic: migrate`, in every stage that sends people to the new side. Passwords in forms are not looked at.
+        /// A password that comes with requests (Basic) moves: as with `basic: migrate`, in every stage that sends people to the new side. So does one that is typed into the form of an old application, where `upstream_form.fields` says how it is read.
         "credential" => Credential,
     }
 

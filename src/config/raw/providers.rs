@@ -15,6 +15,7 @@ use crate::config::raw::RawLdapGroups;
 use crate::config::raw::RawLdapPool;
 use crate::config::raw::RawOidcIntrospect;
 use crate::config::raw::RawOwnsTokens;
+use crate::config::raw::RawProbeLogin;
 use crate::config::raw::RawProvisioning;
 use crate::config::raw::RawRenewals;
 use crate::config::raw::RawRevocation;
@@ -211,20 +212,6 @@ mappings! {
         cache: At<Span>,
         /// For how long after that a yes counts while the owner cannot be reached (no connection, no answer in time, 5xx), at each instance by itself; never for what was refused or signed out since. From `1s` to `1h`. Default: not at all.
         stale_if_unavailable: At<Span>,
-    }
-
-    /// Where a browser signs in at the old side.
-    RawProbeLogin {
-        /// The old side's own form. Required.
-        upstream_form: RawUpstreamForm,
-    }
-
-    /// A login form of the application itself.
-    RawUpstreamForm {
-        /// Its path. Required.
-        start: At<String>,
-        /// The cookie that a login sets; one of `owns.cookies`. Where a browser has several of them, it is the one that is judged. Default: the first of them.
-        success_cookie: At<String>,
     }
 
     /// A directory that judges passwords by bind.

@@ -355,7 +355,7 @@ words! {
     BasicWord {
         /// As the mode says.
         "accept" => Accept,
-        /// As the mode says; and the password of somebody who is assigned to `to` moves there, once `from` has found it good: see `provisioning` of an `oidc` provider. For `canary` and `modern-primary`. Who has moved stays so in the other stages, while any stage of the rollout says `migrate`; in `legacy-only` and `shadow`, and while the kill switch stands at `legacy`, `from` judges everybody.
+        /// As the mode says; and the password of somebody who is assigned to `to` moves there, once `from` has found it good: see `provisioning` of an `oidc` provider, and `upstream_form.fields` of a `session_probe` for those of a form. For `canary` and `modern-primary`. Who has moved stays so in the other stages, while any stage of the rollout says `migrate`; in `legacy-only` and `shadow`, and while the kill switch stands at `legacy`, `from` judges everybody.
         "migrate" => Migrate,
         /// They are refused.
         "refuse" => Refuse,

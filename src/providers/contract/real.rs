@@ -777,6 +777,7 @@ impl<const SITE: u8> Double for Probed<SITE> {
             cache: Duration::from_secs(30),
             stale: None,
             login_path: None,
+            fields: None,
             // Django signs nobody out whose form it has not made.
             logout: (site(SITE) != Site::Django).then(|| ProbeLogout {
                 url: format!("http://{}/logout", relay.address),

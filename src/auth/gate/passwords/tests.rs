@@ -1,5 +1,8 @@
 //! Passwords on their way, with a provider of accounts that says what a test wants.
 
+mod before;
+mod typed;
+
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
