@@ -114,10 +114,7 @@ impl TypedForm {
     pub(super) fn answered(mut self: Box<Self>, reply: &Reply) {
         let alone = self.on_its_way.take().is_some_and(|own| own.was_alone());
         let entry = self.view.snapshot.apps.get(self.app);
-        let Some((policy, form)) = entry.and_then(|entry| {
-            let policy = &entry.policy;
-            Some((policy, policy.typed()?))
-        }) else {
+        let Some(form) = entry.and_then(|entry| entry.policy.typed()) else {
             return;
         };
         let Some(read) = self.read.take() else {
@@ -142,14 +139,21 @@ impl TypedForm {
             Ok(typed) => {
                 spawn_local(async move {
                     let judged = Box::pin(self.judged(&session, typed));
-                    let _in_time = timeout(PATIENCE, judged).await;
+                    if timeout(PATIENCE, judged).await.is_err() {
+                        self.stays(Stays::LATE);
+                    }
                 });
             }
-            Err(why) => {
-                let (source, now) = (Some(self.source()), self.worker.now_exactly());
-                let gate = &self.view.snapshot.gate;
-                gate.form_stays(policy, why, source, now);
-            }
+            Err(why) => self.stays(why),
+        }
+    }
+
+    /// Tells operators why what was typed stays where it is.
+    fn stays(&self, why: Stays) {
+        let snapshot = &self.view.snapshot;
+        if let Some(entry) = snapshot.apps.get(self.app) {
+            let (source, now) = (Some(self.source()), self.worker.now_exactly());
+            snapshot.gate.form_stays(&entry.policy, why, source, now);
         }
     }
 

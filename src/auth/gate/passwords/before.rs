@@ -43,6 +43,8 @@ impl Stays {
     pub(super) const STORE: Self = Self(CarryOver::Unavailable, "store");
     /// Another form came at the same time with the same session.
     pub(crate) const AT_ONCE: Self = Self(CarryOver::Refused, "at_once");
+    /// Nobody has said in time whose the new session is.
+    pub(crate) const LATE: Self = Self::away(Outage::Timeout);
     /// There is not one name and one password in it.
     pub(crate) const UNREAD: Self = Self(CarryOver::Refused, "unread");
 

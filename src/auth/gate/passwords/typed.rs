@@ -83,8 +83,9 @@ impl Gate {
         (person, side): (&CanonicalSubject, Option<&ProviderId>),
         in_hand: &InHand,
     ) {
-        // An earlier yes says nothing of what was typed.
+        // An earlier yes says nothing of what was typed: its owner is away.
         if judged.proof.is_remembered() {
+            self.could_not(asked, Outage::Connect);
             return;
         }
         let form = asked.policy.typed();
