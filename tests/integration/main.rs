@@ -70,6 +70,7 @@ mod shadow;
 mod signing_out;
 mod targets;
 mod token_endpoint;
+mod typed;
 mod upgrades;
 mod upstreams;
 mod wrapped;

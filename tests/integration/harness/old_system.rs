@@ -1,4 +1,5 @@
-//! An old system with sessions of its own: it says whose a cookie is, and ends what it is told to end.
+//! An old system with sessions of its own: it says whose a cookie is, and ends what it is told to end. One of a `visitor` is
+//! nobody's.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub(crate) struct OldSystem {
 struct State {
     asked: usize,
     ended: BTreeSet<String>,
+    /// It answers that it cannot say.
+    away: bool,
 }
 
 impl OldSystem {
@@ -61,6 +64,16 @@ impl OldSystem {
         self.state.lock().unwrap().ended.insert(session.to_owned());
     }
 
+    /// The same session is somebody's once more, as after a sign-in that keeps its cookie.
+    pub(crate) fn begins_again(&self, session: &str) {
+        self.state.lock().unwrap().ended.remove(session);
+    }
+
+    /// From now on it can say nothing, or again.
+    pub(crate) fn is_away(&self, away: bool) {
+        self.state.lock().unwrap().away = away;
+    }
+
     /// Whether a session has ended.
     pub(crate) fn has_ended(&self, session: &str) -> bool {
         self.state.lock().unwrap().ended.contains(session)
@@ -90,8 +103,15 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         });
         let (status, body) = {
             let mut state = state.lock().unwrap();
-            let session = cookie.filter(|session| !state.ended.contains(session));
+            let counts = |session: &String| {
+                !state.ended.contains(session) && !session.starts_with("visitor.")
+            };
+            let session = cookie.filter(counts);
             match (head.split(' ').nth(1).unwrap(), session) {
+                ("/whoami", _) if state.away => {
+                    state.asked += 1;
+                    ("503 Service Unavailable", String::new())
+                }
                 ("/signout", Some(session)) => {
                     state.ended.insert(session);
                     ("200 OK", String::from("bye"))
@@ -103,7 +123,10 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
                         format!(r#"{{"uid":"uid-{name}","name":"{name}","groups":["users"]}}"#);
                     ("200 OK", body)
                 }
-                _ => ("401 Unauthorized", String::new()),
+                (path, _) => {
+                    state.asked += usize::from(path == "/whoami");
+                    ("401 Unauthorized", String::new())
+                }
             }
         };
         let answer = format!(

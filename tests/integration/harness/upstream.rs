@@ -135,15 +135,31 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>) {
     }
 }
 
-/// What a sign-in form gets: the session of an [`OldSystem`](super::OldSystem), and the page that its person wanted.
+/// What a sign-in form gets: the session of an [`OldSystem`](super::OldSystem), and the page that its person wanted; `None`: the
+/// password is `wrong`. Whoever comes with a session gets that page and the next session, whatever they typed.
 fn signed_in(one: &Seen) -> Option<String> {
     let target = one.line().strip_prefix("POST /login?next=")?;
     let next = target.split(' ').next()?.replace("%2F", "/");
     let next = next.replace("%3F", "?").replace("%3D", "=");
+    let cookies = one.all("cookie").join("; ");
+    let mut cookies = cookies.split("; ");
+    let session = cookies.find_map(|pair| pair.strip_prefix("SID="));
+    if let Some((name, number)) = session.and_then(|session| session.split_once('.'))
+        && name != "visitor"
+    {
+        let next_number = number.parse::<u32>().unwrap() + 1;
+        return Some(format!(
+            "Set-Cookie: SID={name}.{next_number}; Path=/; HttpOnly\r\nLocation: {next}"
+        ));
+    }
     let body = String::from_utf8_lossy(&one.body);
     let name = body
         .split('&')
         .find_map(|pair| pair.strip_prefix("name="))?;
+    let wrong = body.split('&').any(|pair| pair == "password=wrong");
+    let name = Some(name).filter(|_| !wrong)?;
+    // It is called by its number too.
+    let name = name.strip_prefix("uid-").unwrap_or(name);
     Some(format!(
         "Set-Cookie: SID={name}.1; Path=/; HttpOnly\r\nLocation: {next}"
     ))
