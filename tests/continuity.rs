@@ -28,6 +28,8 @@ const PLANNED: &str = "src/auth/login/tests/planned.rs";
 const LEFT: &str = "tests/integration/left.rs";
 const GATE: &str = "src/auth/gate/mod.rs";
 const PASSWORDS: &str = "src/auth/gate/passwords/tests.rs";
+const TYPED: &str = "src/auth/gate/passwords/tests/typed.rs";
+const BEFORE: &str = "src/auth/gate/passwords/tests/before.rs";
 const ACCEPT: &str = "src/rollout/accept.rs";
 const LASTING: &str = "tests/integration/lasting.rs";
 
@@ -163,6 +165,40 @@ const ROWS: &[Row] = &[
             WRAPPED,
             "who_signs_in_by_the_form_of_the_old_application_and_is_assigned_goes_on_at_the_new_side",
         )],
+    ),
+    (
+        "none → native → old → moved, with the password",
+        "a form password of somebody who is assigned: the old application accepts it, it moves to the new side, and no other form is seen",
+        &[
+            (
+                TYPED,
+                "a_password_of_a_form_moves_once_and_has_one_judge_from_then_on",
+            ),
+            (
+                TYPED,
+                "what_is_typed_moves_nobody_whom_the_old_side_has_not_signed_in",
+            ),
+            (
+                BEFORE,
+                "only_a_clear_no_of_the_owner_says_that_nobody_is_signed_in",
+            ),
+            (
+                "tests/integration/typed.rs",
+                "who_fills_in_the_form_of_the_old_application_is_moved_with_their_password_and_sees_no_other_form",
+            ),
+            (
+                "tests/integration/typed.rs",
+                "a_form_that_is_none_or_is_not_accepted_passes_and_moves_nobody",
+            ),
+            (
+                "tests/integration/typed.rs",
+                "a_password_stays_where_it_is_unless_nobody_was_signed_in_when_it_was_typed",
+            ),
+            (
+                "tests/real/passwords.rs",
+                "who_fills_in_the_form_of_a_php_application_comes_to_keycloak_with_the_password",
+            ),
+        ],
     ),
     (
         "old → old",

@@ -1,4 +1,5 @@
-//! Passwords move: people of OpenLDAP who send theirs with every request come to Keycloak, and notice nothing.
+//! Passwords move: people of OpenLDAP who send theirs with every request come to Keycloak, and so do those who fill in the form of
+//! an application in PHP, Express or Django; they notice nothing.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::behind::Behind;
 use crate::behind::token;
+use crate::browser::Browser;
 use crate::harness::Answer;
 use crate::harness::Echo;
 use crate::harness::Proxy;
@@ -16,8 +18,10 @@ use crate::harness::request;
 use crate::keycloak;
 use crate::legacy::basic;
 use crate::operators::promtool_is_content;
+use crate::origin;
 use crate::proxy;
 use crate::secret;
+use crate::server_section;
 use crate::var;
 
 /// The old side is a directory that people bind at; everybody is assigned to the new one.
@@ -194,4 +198,214 @@ async fn people_of_a_directory_come_to_keycloak_with_their_passwords_and_notice_
         assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
     }
     promtool_is_content(&proxy).await;
+}
+
+/// An application with a form and sessions of its own.
+struct Site {
+    port: &'static str,
+    cookie: &'static str,
+    form: &'static str,
+    sign_out: &'static str,
+    /// Whether whoever signs in once more gets another session.
+    renews: bool,
+}
+
+const PHP: Site = Site {
+    port: "APP_PHP_PORT",
+    cookie: "PHPSESSID",
+    form: "/login",
+    sign_out: "{ url: \"SITE/logout\", method: get }",
+    renews: true,
+};
+
+const EXPRESS: Site = Site {
+    port: "APP_EXPRESS_PORT",
+    cookie: "connect.sid",
+    form: "/login",
+    sign_out: "{ url: \"SITE/logout\", method: get }",
+    renews: true,
+};
+
+const DJANGO: Site = Site {
+    port: "DOT_PORT",
+    cookie: "sessionid",
+    form: "/accounts/login/",
+    sign_out: "{ url: \"SITE/accounts/ended/\" }",
+    renews: false,
+};
+
+/// It is the old side, and behind us; everybody is assigned to the new one.
+fn with_form(site: &Site) -> String {
+    let address = format!("http://127.0.0.1:{}", var(site.port));
+    format!(
+        r#"
+providers:
+  legacy:
+    session_probe:
+      issuer: "{old}"
+      owns: {{ cookies: [{cookie}] }}
+      introspect: {{ url: "{old}/whoami", cache: 1s }}
+      login: {{ upstream_form: {{ start: {form}, fields: {{ username: username, password: password, claim: name }} }} }}
+      revoke: {sign_out}
+      claims: {{ subject: uid, name: user }}
+      authoritative: {{ claims: [uid] }}
+  modern:
+    oidc:
+      issuer: "{issuer}"
+      client: {{ id: proxy-ropc, secret: {{ file: "{{dir}}/proxy-ropc.secret" }} }}
+      verify: {{ audiences: [proxy-exchange] }}
+      claims: {{ subject: legacy_uid, name: preferred_username }}
+      authoritative: {{ claims: [legacy_uid] }}
+      directory:
+        keycloak: {{ client: {{ id: provisioning, secret: {{ file: "{{dir}}/provisioning.secret" }} }}, key: legacy_uid }}
+identity: {{ canonical: {{ template: "uid:{{subject|text}}" }} }}
+exchange:
+  bridge:
+    assertion:
+      provider: modern
+      client: {{ id: proxy-bridge, secret: {{ file: "{{dir}}/proxy-bridge.secret" }} }}
+      issuer: "{origin}/bridge"
+      subject: "{{subject|text}}"
+      key: {{ file: "{{dir}}/bridge.key" }}
+      audiences: [legacy-api]
+      also: [account]
+apps:
+  crm:
+    hosts: [127.0.0.1]
+    upstream: {{ url: "{old}" }}
+    identity_headers: {{ X-Remote-User: "{{subject|text}}" }}
+    public_paths: [/login, /logout, /accounts/*]
+    forward_credentials: true
+rollout: {{ from: legacy, to: modern, bucketing: {{ salt: real }}, percent: 100 }}
+sessions: {{ carry_over: [wrap, exchange, credential], revalidate: 5s }}
+{server}"#,
+        old = address,
+        cookie = site.cookie,
+        form = site.form,
+        sign_out = site.sign_out.replace("SITE", &address),
+        issuer = keycloak(),
+        origin = origin(),
+        server = server_section(),
+    )
+}
+
+/// We stand before the application, and Keycloak knows our registrations.
+async fn before(site: &Site) -> Proxy {
+    let dir = tempfile::tempdir().unwrap();
+    for client in ["proxy-ropc", "proxy-bridge", "provisioning"] {
+        let text = secret(&format!("{client}-secret"));
+        std::fs::write(dir.path().join(format!("{client}.secret")), text).unwrap();
+    }
+    let key = format!("{}/pki/jwt.key", var("IDPS_RUN"));
+    std::fs::copy(key, dir.path().join("bridge.key")).unwrap();
+    let proxy = Proxy::start_in(dir, &with_form(site));
+    proxy.settled().await;
+    proxy
+}
+
+/// A form password of somebody who is assigned, whether Keycloak knows them already or not: they go on with the session of the
+/// application. `visitor`: whether the form itself gives a cookie, which is nobody's.
+async fn comes_to_keycloak(site: &Site, people: &[(&str, &str, bool)], visitor: bool) {
+    let behind = Behind::admin().await;
+    let proxy = before(site).await;
+    let form = format!("{}{}", origin(), site.form);
+    let page = format!("{}/whoami", origin());
+    for (index, (name, uid, known)) in people.iter().enumerate() {
+        let before = behind.accounts(name).await;
+        assert_eq!(before.len(), usize::from(*known), "{name}");
+        let mut browser = Browser::default();
+        // The wrong one moves nobody.
+        let wrong = browser.open(&form, Some((name, "wrong"))).await;
+        assert_eq!(wrong.url, form, "{name}: {}", proxy.log());
+        assert_eq!(behind.accounts(name).await.len(), before.len(), "{name}");
+        let authority = origin().replace("http://", "");
+        let line = browser.cookie_line(&authority);
+        assert_eq!(line.contains(site.cookie), visitor, "{line}");
+        // The same browser once more, with what it has got.
+        let password = secret(&format!("{name}-pw"));
+        let landed = browser.open(&form, Some((name, &password))).await;
+        assert_eq!(landed.answer.status, 200, "{name}: {}", proxy.log());
+        assert_eq!(landed.url, page, "{name}");
+        let count = index as f64 + 1.0;
+        until(&proxy, name, async || moved(&proxy).await == count).await;
+        // Keycloak itself says so.
+        let accounts = behind.accounts(name).await;
+        assert_eq!(accounts.len(), 1, "{name}");
+        assert_eq!(accounts[0]["attributes"]["legacy_uid"], json!([uid]));
+        assert!(lets_in(name, &password).await, "{name}");
+        for _ in 0..3 {
+            let next = browser.open(&page, None).await;
+            assert_eq!(next.answer.status, 200, "{name}: {}", proxy.log());
+            assert_eq!(next.url, page, "{name}: {}", proxy.log());
+            let said = next.answer.text().to_ascii_lowercase();
+            let told = format!("\"x-remote-user\":\"{uid}\"");
+            assert!(said.contains(&told), "{said}");
+        }
+        // No other form than that of the application.
+        assert_eq!(browser.forms.len(), 2, "{:?}", browser.forms);
+        for word in [name, password.as_str(), uid] {
+            assert!(!proxy.log().contains(word), "{word}: {}", proxy.log());
+        }
+        // Whoever is signed in and fills it in again moves nobody once more, whatever they type.
+        let again = browser.open(&form, Some((name, &password))).await;
+        assert_eq!(again.answer.status, 200, "{name}: {}", proxy.log());
+        if site.renews {
+            until(&proxy, name, async || stays(&proxy).await == count).await;
+        }
+        assert_eq!(moved(&proxy).await, count, "{name}: {}", proxy.log());
+    }
+    // An application that lives by its own cookie keeps its sessions, which ours stand for.
+    let exchanged = "app=\"crm\",method=\"exchange\",outcome=\"moved\"";
+    let exchanged = format!("authferry_session_carryovers_total{{{exchanged}");
+    assert_eq!(sum(&proxy, &exchanged).await, 0.0, "{}", proxy.log());
+    // Whoever fills it in once more has moved already.
+    let (name, ..) = people.last().unwrap();
+    let mut browser = Browser::default();
+    let password = secret(&format!("{name}-pw"));
+    let landed = browser.open(&form, Some((name, &password))).await;
+    assert_eq!(landed.answer.status, 200, "{}", proxy.log());
+    assert_eq!(moved(&proxy).await, people.len() as f64);
+}
+
+/// How many passwords stayed where they are although the application has signed somebody in.
+async fn stays(proxy: &Proxy) -> f64 {
+    let labels = "app=\"crm\",method=\"credential\",outcome=\"refused\"";
+    sum(
+        proxy,
+        &format!("authferry_session_carryovers_total{{{labels}"),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_in_the_form_of_a_php_application_comes_to_keycloak_with_the_password() {
+    let people = [("p1007", "21007", false), ("bob", "1002", true)];
+    comes_to_keycloak(&PHP, &people, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_in_the_form_of_an_express_application_comes_to_keycloak_with_the_password() {
+    comes_to_keycloak(&EXPRESS, &[("carol", "1003", true)], false).await;
+    // Whoever has still to show a second factor is nobody yet.
+    let behind = Behind::admin().await;
+    let proxy = before(&EXPRESS).await;
+    let form = format!("{}{}", origin(), EXPRESS.form);
+    let password = secret("grace-pw");
+    let known = behind.accounts("grace").await;
+    let mut browser = Browser::default();
+    browser.open(&form, Some(("grace", &password))).await;
+    assert!(!browser.forms.is_empty());
+    // Carol, who has moved, is signed in after her: whatever came of the first form is over.
+    let carol = secret("carol-pw");
+    let landed = Browser::default()
+        .open(&form, Some(("carol", &carol)))
+        .await;
+    assert_eq!(landed.answer.status, 200, "{}", proxy.log());
+    assert_eq!(behind.accounts("grace").await, known, "{}", proxy.log());
+    assert_eq!(moved(&proxy).await, 0.0, "{}", proxy.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_in_the_form_of_a_django_application_comes_to_keycloak_with_the_password() {
+    comes_to_keycloak(&DJANGO, &[("erin", "1005", false)], false).await;
 }
