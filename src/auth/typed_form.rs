@@ -69,13 +69,24 @@ impl TypedForm {
 
     /// Name and password among the fields of a form (`application/x-www-form-urlencoded`, UTF-8); `None`: there is not exactly
     /// one of each, or it is none that could come with a request (RFC 7617 §2); or the form says that it is written in another
-    /// way, or has a field in which a session could stand.
-    pub(crate) fn read(&self, body: &[u8]) -> Option<Typed> {
+    /// way, or has a field in which a session could stand; or an application may read another one than this. `query`: of the
+    /// address that it is sent to.
+    pub(crate) fn read(&self, query: Option<&str>, body: &[u8]) -> Option<Typed> {
         let body = std::str::from_utf8(body).ok()?;
-        let session = folded(self.cookie.as_bytes());
+        let sessions = [&self.cookie].into_iter().chain(self.remembered());
+        let sessions: Vec<_> = sessions.map(|name| folded(name.as_bytes())).collect();
+        let ours = [&self.fields.username, &self.fields.password];
+        let ours = ours.map(|name| folded(name.as_bytes()));
+        let query = query.unwrap_or_default().split(['&', ';']);
+        // Some take what stands in the address for what was typed; some end a field at a semicolon.
+        let elsewhere = |name: &Vec<u8>| sessions.contains(name) || ours.contains(name);
+        if query.map(name_of).any(|name| elsewhere(&name)) || body.contains(';') {
+            return None;
+        }
         let (mut username, mut password) = (None, None);
         for pair in body.split('&') {
-            if name_of(pair) == session {
+            let folded = name_of(pair);
+            if sessions.contains(&folded) {
                 return None;
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -89,6 +100,8 @@ impl TypedForm {
                 &mut username
             } else if name == *self.fields.password {
                 &mut password
+            } else if ours.contains(&folded) {
+                return None;
             } else {
                 continue;
             };
@@ -102,7 +115,8 @@ impl TypedForm {
         let is_good = both.iter().map(|text| text.len()).sum::<usize>() <= MAX_TYPED
             && both
                 .iter()
-                .all(|text| !text.is_empty() && !text.chars().any(char::is_control));
+                .all(|text| !text.is_empty() && !text.chars().any(char::is_control))
+            && !both.iter().any(|text| has_reference(text));
         is_good.then_some(Typed { username, password })
     }
 
@@ -153,6 +167,14 @@ impl TypedForm {
         let same = |form: &str| plain(form) == to;
         same(&self.start) || same(&self.fields.action)
     }
+}
+
+/// Whether a browser may have written a character like this (`&#1087;`), which its page's letters do not have.
+fn has_reference(text: &str) -> bool {
+    text.split("&#").skip(1).any(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        end.is_some_and(|end| 0 < end && rest.get(end..).is_some_and(|rest| rest.starts_with(';')))
+    })
 }
 
 /// The only one.
@@ -210,14 +232,14 @@ pub(super) fn promise(bytes: &[u8]) {
         remembered: Vec::new(),
     };
     let form = TypedForm::new("/login", fields, "SID");
-    if let Some(typed) = form.read(bytes) {
+    if let Some(typed) = form.read(None, bytes) {
         let both = [typed.username.expose(), typed.password.expose()];
         let length: usize = both.iter().map(|text| text.len()).sum();
         assert!(length <= MAX_TYPED && length <= bytes.len());
         assert!(both.iter().all(|text| !text.is_empty()));
         // Another one of either is one too many.
         for more in [&b"&u=x"[..], b"&%70=x"] {
-            assert!(form.read(&[bytes, more].concat()).is_none());
+            assert!(form.read(None, &[bytes, more].concat()).is_none());
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -237,13 +259,13 @@ mod tests {
             username: "user".into(),
             password: "pass word".into(),
             claim: None,
-            remembered: Vec::new(),
+            remembered: vec!["keep-me".into()],
         };
         TypedForm::new("/auth/?lang=en", fields, "SID")
     }
 
     fn read(body: &str) -> Option<(String, String)> {
-        let typed = form().read(body.as_bytes())?;
+        let typed = form().read(None, body.as_bytes())?;
         assert_eq!(format!("{typed:?}"), "[typed]");
         let (name, password) = (typed.username.expose(), typed.password.expose());
         Some((name.clone(), password.clone()))
@@ -278,12 +300,30 @@ mod tests {
             "user=alice&pass+word=a&_charset_=ISO-8859-1",
             "user=alice&pass+word=a&SID=b",
             "user=alice&pass+word=a&s%69d=b",
+            "user=alice&pass+word=a&Keep-Me=1",
+            // Which of them an application takes is not known.
+            "user=alice&pass+word=a&PASS_WORD=b",
+            "user=alice&pass+word=a&pass+word[]=b",
+            "user=alice&pass+word=a&User=bob",
+            "user=alice&pass+word=a&b;pass+word=c",
+            // A letter that the page does not have.
+            "user=alice&pass+word=%26%231087%3B",
             "{\"user\":\"alice\",\"pass word\":\"a\"}",
         ] {
             assert_eq!(read(body), None, "{body}");
         }
+        assert!(read("user=alice&pass+word=a%26%23%3B%26%23x%3B").is_some());
+        for query in ["pass+word=b", "a=b&USER=bob", "SID=c", "a;keep-me=1"] {
+            let typed = form().read(Some(query), b"user=alice&pass+word=a");
+            assert!(typed.is_none(), "{query}");
+        }
+        let typed = form().read(Some("lang=en"), b"user=alice&pass+word=a");
+        assert!(typed.is_some());
         assert_eq!(read(&format!("user=alice&pass+word={long}x")), None);
-        assert_eq!(form().read(b"user=alice&pass+word=\xff").map(|_| ()), None);
+        assert_eq!(
+            form().read(None, b"user=alice&pass+word=\xff").map(|_| ()),
+            None
+        );
     }
 
     fn given(status: u16, answer: &[(&'static str, &str)], before: &str) -> Option<String> {

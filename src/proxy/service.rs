@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::Method;
 use http::Request;
 use http::Response;
 use tokio::time::Instant;
@@ -292,7 +293,7 @@ async fn serve(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<ClientBody>)
             secure: asked.secure,
         }));
         None
-    } else if entry.policy.typed().is_some() {
+    } else if parts.method == Method::POST && entry.policy.typed().is_some() {
         // In a box: nearly every request is of an application without such a form.
         Box::pin(TypedForm::of(&worker, &asked, &record, &mut body)).await
     } else {

@@ -75,7 +75,9 @@ impl TypedForm {
         }
         // Whatever becomes of it, others see that it comes.
         let on_its_way = snapshot.gate.form_comes(policy, asked.headers);
-        let moves = snapshot.logins.fills_in(policy, &login, asked.kill);
+        // Whoever shows a certificate may be known by it.
+        let moves =
+            asked.certificate.is_none() && snapshot.logins.fills_in(policy, &login, asked.kill);
         let read = match moves.then(|| body.glimpse(MOST)).flatten() {
             None => None,
             Some(glimpse) => {
@@ -127,7 +129,7 @@ impl TypedForm {
         let typed = read.and_then(|glimpse| {
             // Whoever answers before it has read all has judged nothing.
             let whole = glimpse.take().filter(|_| self.sent.ended());
-            let typed = whole.and_then(|whole| form.read(&whole));
+            let typed = whole.and_then(|whole| form.read(self.request.query(), &whole));
             let typed = typed.ok_or(Stays::UNREAD)?;
             if alone {
                 Ok(typed)

@@ -103,7 +103,11 @@ impl Gate {
             let found = self.stand_in_of(asked, &theirs).await;
             found.map_err(|error| AuthError::store(&error, class))
         };
-        let before = stands().await?;
+        // Nobody moves by the sign-in itself but where passwords of forms move.
+        let before = match asked.policy.typed() {
+            Some(_) => stands().await?,
+            None => None,
+        };
         let admitted = self.by_credential(asked, &theirs).await?;
         if let Some(plan) = asked.policy.plan().filter(|_| before.is_none()) {
             let pin = self.deps.pins.of(&plan.id, admitted.canonical(), asked.now);

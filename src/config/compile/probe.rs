@@ -176,7 +176,10 @@ fn fields(
         }
         Some(at) => path_pattern(context, at),
     };
-    let remembered = fields.remembered.get();
+    // One that was forgotten would let what nobody has judged move.
+    let remembered = fields
+        .remembered
+        .required(fields.mark, "remembered", &mut context.report);
     for cookie in remembered.map_or(&[][..], |list| &list.items) {
         headers::cookie_name(context, cookie);
     }

@@ -112,7 +112,11 @@ impl Gate {
         }
         // Before anybody knows that they have moved: this sign-in is the last one that the old side has to vouch for.
         let wrapped = self.stands_beside(asked, presented, judged.proof, person);
-        wrapped.await;
+        // Without one they would be nobody with the session that they have just got.
+        if wrapped.await.is_none() && asked.policy.wraps() {
+            removal.told(CarryOver::Unavailable, Some("store"));
+            return;
+        }
         let room = in_hand.room.lock().ok().and_then(|mut room| room.take());
         if let Some(room) = room {
             self.sets_out(removal, room);

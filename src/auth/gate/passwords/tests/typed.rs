@@ -54,7 +54,7 @@ impl Instance<'_> {
     ) {
         let policy = self.world.policy();
         let body = format!("next=%2F&username={name}&password={password}");
-        let typed = policy.typed().unwrap().read(body.as_bytes()).unwrap();
+        let typed = policy.typed().unwrap().read(None, body.as_bytes()).unwrap();
         let session: HeaderMap = headers(&[("cookie", &format!("OLDSID={session}"))]);
         let gate = Gate::new(self.deps.clone());
         let way = (&self.world.facts(), &self.world.channel());
