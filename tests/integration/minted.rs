@@ -345,7 +345,15 @@ async fn a_key_that_a_provider_takes_out_takes_along_what_we_made_of_what_it_had
     let answer = exchange(&proxy, DESK, &kept, "ours").await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), proxy.log());
     let again = object(&answer)["access_token"].as_str().unwrap().to_owned();
-    // which nobody has looked at before.
+    // what a provider gave for it, which comes back,
+    let claims = json!({ "exp": now() + 200, "client_id": "authferry", "scope": "read" });
+    stage.new.exchanges(claims, json!({ "expires_in": 200 }));
+    assert_eq!(at(&proxy, "/asked/x", &parent).await, 200);
+    let result = stage.upstream.last().all("authorization").remove(0);
+    let result = result.strip_prefix("Bearer ").unwrap();
+    assert_ne!(result, parent);
+    assert_eq!(call(&proxy, result).await.status, 200, "{}", proxy.log());
+    // and, while its provider is away, what nobody has looked at before.
     stage.old.fail_with(Some(503));
     let active = async |token: &str| {
         let answer = post(&proxy, DESK, INTROSPECT, &[("token", token)]).await;
@@ -361,7 +369,7 @@ async fn a_key_that_a_provider_takes_out_takes_along_what_we_made_of_what_it_had
     // The set is fetched for the first token of a new key.
     let next = subject(&stage.old, "alice");
     until(async || call(&proxy, &next).await.status == 200).await;
-    for token in [&parent, &kept, &again] {
+    for token in [&*parent, &*kept, &*again, result] {
         assert_eq!(call(&proxy, token).await.status, 401, "{}", proxy.log());
     }
     assert!(!active(&kept).await && !active(&again).await);
