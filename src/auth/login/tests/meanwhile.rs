@@ -113,8 +113,8 @@ async fn what_a_process_was_about_to_end_is_ended_when_it_starts_again() {
     let (mut browser, mut tab) = moved(&mut world).await;
     assert_eq!(arm(&world, &mut tab).await, Some(Arm::From));
     assert_eq!(owed(&world).await, 1);
-    // Half a day later.
-    world.clock.set(at(12 * 3_600));
+    // Long after whoever was to end it would have.
+    world.clock.set(at(600));
     let again = Revocations::unknown_for_test(&world.revocations);
     looks_after(&world, &again);
     let ended = async {
@@ -139,9 +139,9 @@ async fn what_is_to_end_ends_however_long_the_store_is_away() {
     let (mut browser, mut tab) = moved(&mut world).await;
     looks_after(&world, &world.revocations);
     store.away.store(true, Ordering::SeqCst);
-    // An hour, in which nobody has patience any more.
-    tokio::time::sleep(Duration::from_hours(1)).await;
-    world.clock.set(at(3_600));
+    // Nobody has patience any more.
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    world.clock.set(at(600));
     store.away.store(false, Ordering::SeqCst);
     assert_eq!(owed(&world).await, 1);
     assert!(revoked_at_old(&world).is_empty());
@@ -163,7 +163,9 @@ async fn nothing_is_owed_once_it_has_ended_or_where_it_stays() {
     assert_eq!(owed(&world).await, 0, "by whoever was to end it");
     assert_eq!(arm(&world, &mut tab).await, None);
     assert_eq!(arm(&world, &mut browser).await, Some(Arm::To));
-    // Who signs in anew is not in the place of anybody for whom something is owed.
+    // Nobody is in the place of whoever stays.
+    let mut world = asking();
+    looks_after(&world, &world.revocations);
     let mut stays = of_the_old_side(&mut world).await;
     world.clock.set(at(600));
     tokio::time::sleep(Duration::from_mins(10)).await;
