@@ -284,6 +284,10 @@ mod tests {
         ("proxy/upstream_head.rs", "upstream_head"),
         ("revocation/handed.rs", "- rows of ours, sealed"),
         (
+            "revocation/hex.rs",
+            "- what operators name, and rows of ours",
+        ),
+        (
             "revocation/record.rs",
             "- rows of ours; their details are sealed",
         ),
