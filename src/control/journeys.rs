@@ -30,10 +30,8 @@ use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::AppId;
 use crate::rollout::Arm;
-use crate::rollout::Bound;
 use crate::rollout::BucketKey;
 use crate::rollout::First;
-use crate::rollout::FirstLogins;
 use crate::rollout::Guardrails;
 use crate::rollout::Mode;
 use crate::rollout::Observed;
@@ -69,16 +67,9 @@ pub(crate) struct Traveller<'a> {
 }
 
 impl Traveller<'_> {
-    /// What bounds the ways to the new provider: while both sides take logins there is another place to start at. Where the old
-    /// side takes those of a fallback alone, it is there only until the new one has proved itself.
-    const fn bound(&self, limits: FirstLogins) -> Option<Bound> {
-        let throughout = match (self.arm, self.plan.stage.mode) {
-            (Arm::To, Mode::Canary) => true,
-            (Arm::To, Mode::ModernPrimary) if !self.silent => false,
-            (Arm::To, Mode::LegacyOnly | Mode::Shadow | Mode::ModernPrimary | Mode::ModernOnly)
-            | (Arm::From, _) => return None,
-        };
-        Some(Bound { limits, throughout })
+    /// Only while both sides take logins there is another place to start at.
+    const fn is_bounded(&self) -> bool {
+        matches!((self.arm, self.plan.stage.mode), (Arm::To, Mode::Canary))
     }
 
     /// By what the bound of an application knows this kind of way.
@@ -163,6 +154,9 @@ impl Journeys {
     /// Whether one more login may start at the new provider, as it looks now: its place is taken by [`Self::started`] alone, once
     /// its provider has been asked. Whoever is under way there already may try again.
     pub(crate) async fn may_start(&self, traveller: &Traveller<'_>, key: &BucketKey) -> bool {
+        if !traveller.is_bounded() {
+            return true;
+        }
         let (device, way) = (device(traveller, key), traveller.way());
         let (rules, own, under_way) = {
             let mut books = self.books();
@@ -175,15 +169,13 @@ impl Journeys {
             let under_way = open.is_some_and(|open| open.arm == Arm::To);
             (book.rules.clone(), first, under_way)
         };
-        let Some(bound) = traveller.bound(rules.rails.first_logins) else {
-            return true;
-        };
+        let limits = rules.rails.first_logins;
         let Some(ways) = self.ways(&rules) else {
-            return under_way || own.may_start(bound);
+            return under_way || own.may_start(limits);
         };
         let step = rules.at(traveller.now);
         match ways.first(&step, &way).await {
-            Ok(first) if first.may_start(bound) => true,
+            Ok(first) if first.may_start(limits) => true,
             Ok(_) => {
                 let there = ways.of(&step, device).await;
                 there.map_or(under_way, |there| {
@@ -191,7 +183,7 @@ impl Journeys {
                 })
             }
             // What the others have seen is not known: then each counts for itself.
-            Err(_) => under_way || own.may_start(bound),
+            Err(_) => under_way || own.may_start(limits),
         }
     }
 

@@ -43,11 +43,6 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// Whether nothing begins elsewhere for this path.
-    pub fn leaves_out(&self, path: &str) -> bool {
-        self.not_paths.iter().any(|pattern| covers(pattern, path))
-    }
-
     /// Whether a login of this class is enough.
     pub fn takes(&self, class: Option<&str>) -> bool {
         self.assurance.is_empty()
@@ -144,7 +139,11 @@ pub fn fall_back(
     if !long_enough {
         return Err(NoFallback::NotDownLongEnough);
     }
-    if fallback.leaves_out(facts.path) {
+    if fallback
+        .not_paths
+        .iter()
+        .any(|path| covers(path, facts.path))
+    {
         return Err(NoFallback::Path);
     }
     let arm = down.assigned.other();

@@ -34,7 +34,7 @@ mappings! {
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
-        /// The bound of harm in a step, for each application: what is beyond it starts at `from` meanwhile; whoever is in and is sent round silently (`sessions.carry_over`) has a bound of the same size apart from it. In `modern-primary` it holds until `until_succeeded` have succeeded: what is beyond it begins at `from` as a fallback does, if a fallback would count there (not with `accept.….new_logins: refuse`) and its path is none of `not_paths`: rule `fallback`, its session lives for `fallback.NAME.session.max_age`, or an hour. Where `from` takes nobody, and in `modern-only`, there is no bound: what breaks there is seen when ten people in a row have not come back. Stages with `guardrails: none` have none. Instances that share a store have it together; each has its own while that does not answer, and with `control: pinned`.
+        /// The bound of harm in a step, for each application: what is beyond it starts at `from` meanwhile; whoever is in and is sent round silently (`sessions.carry_over`) has a bound of the same size apart from it. Stages with `guardrails: none`, and the modes `modern-primary` and `modern-only` have none: in these there is no other side to begin at, and what breaks then is seen when ten people in a row have not come back. Instances that share a store have it together; each has its own while that does not answer, and with `control: pinned`.
         first_logins: RawFirstLogins,
     }
 

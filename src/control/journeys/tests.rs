@@ -273,47 +273,6 @@ async fn of_two_hundred_who_come_at_once_ten_set_out() {
     }
 }
 
-/// A mode in which the old side takes nobody but for a while: what is new is found out by ten, and what has worked has no other
-/// side any more. Several instances find it out together.
-#[tokio::test]
-async fn where_everybody_signs_in_at_the_new_provider_ten_are_the_first() {
-    let (shared, _store) = Bench::several(2);
-    for mut all in [vec![Bench::new()], shared] {
-        for bench in &mut all {
-            bench.plan = plan(Mode::ModernPrimary, Vec::new());
-            bench.step(1);
-        }
-        let many = devices("d", 200);
-        let mut out: Vec<(&Bench, &String)> = Vec::new();
-        for (n, device) in many.iter().enumerate() {
-            let bench = &all[n % all.len()];
-            if bench.start(device, Arm::To, 0).await {
-                out.push((bench, device));
-            }
-        }
-        assert_eq!(out.len(), 10);
-        for (bench, device) in out.iter().take(4) {
-            bench.succeed(device, 1).await;
-        }
-        let late = devices("e", 30);
-        let mut more = 0;
-        for (n, device) in late.iter().enumerate() {
-            more += usize::from(all[n % all.len()].start(device, Arm::To, 2).await);
-        }
-        assert_eq!(more, 4, "four are back");
-        let (bench, device) = out[4];
-        bench.succeed(device, 3).await;
-        for (n, device) in devices("f", 100).iter().enumerate() {
-            let bench = &all[n % all.len()];
-            assert!(bench.start(device, Arm::To, 4).await, "five are: {n}");
-        }
-    }
-    let mut bench = Bench::new();
-    bench.plan = plan(Mode::ModernOnly, Vec::new());
-    let all = devices("d", 50);
-    assert_eq!(bench.start_all(&all, 0).await, 50, "there is no other side");
-}
-
 /// Where there is no room nothing is written: so many who come late keep nobody from being counted who comes back.
 #[tokio::test]
 async fn whoever_finds_no_room_writes_nothing() {

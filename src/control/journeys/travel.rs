@@ -14,9 +14,9 @@ use crate::control::journeys::ways::Step;
 use crate::control::journeys::ways::Ways;
 use crate::identity::CanonicalSubject;
 use crate::rollout::Arm;
-use crate::rollout::Bound;
 use crate::rollout::BucketKey;
 use crate::rollout::First;
+use crate::rollout::FirstLogins;
 use crate::rollout::Observed;
 use crate::rollout::Outcome;
 use crate::rollout::UnitKind;
@@ -45,9 +45,8 @@ impl Journeys {
             return Some(departure);
         };
         let step = rules.at(traveller.now);
-        let mut limits = traveller.bound(rules.rails.first_logins);
-        limits = limits.filter(|_| bounded);
-        let bounded = limits.is_some();
+        let bounded = bounded && traveller.is_bounded();
+        let mut limits = bounded.then_some(rules.rails.first_logins);
         // What has ended elsewhere is under way no more.
         let (before, shared) = self.standing(&step, &rules, device, own).await;
         let goes_there = |open: &Open| open.arm == traveller.arm;
@@ -193,7 +192,7 @@ impl Journeys {
         &self,
         traveller: &Traveller<'_>,
         device: u64,
-        (open, limits): (&Open, Option<Bound>),
+        (open, limits): (&Open, Option<FirstLogins>),
         turns_back: bool,
     ) -> bool {
         let mut books = self.books();

@@ -14,8 +14,8 @@ use crate::control::journeys::book::Open;
 use crate::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::rollout::AppId;
-use crate::rollout::Bound;
 use crate::rollout::First;
+use crate::rollout::FirstLogins;
 use crate::rollout::RolloutId;
 use crate::store::Expect;
 use crate::store::Key;
@@ -168,10 +168,10 @@ impl Ways {
         &self,
         step: &Step<'_>,
         app: &AppId,
-        (bound, due): (Bound, UnixTime),
+        (limits, due): (FirstLogins, UnixTime),
     ) -> Result<bool, StoreError> {
         let sets_out = |first: &mut First| {
-            let room = first.may_start(bound);
+            let room = first.may_start(limits);
             if room {
                 first.sets_out(due);
             }

@@ -31,25 +31,15 @@ pub struct First {
     pub due: UnixTime,
 }
 
-/// How many may be under way.
-#[derive(Clone, Copy, Debug)]
-pub struct Bound {
-    /// Until when, and how many.
-    pub limits: FirstLogins,
-    /// Whether it holds for what has worked, too: it may break in the middle of a step.
-    pub throughout: bool,
-}
-
 impl First {
     /// Whether one more may begin. Whoever did not come back keeps the place: nobody else is sent the same way.
-    pub const fn may_start(self, bound: Bound) -> bool {
-        let limits = bound.limits;
+    pub const fn may_start(self, limits: FirstLogins) -> bool {
         if self.succeeded < limits.until_succeeded {
             return self.unfinished + self.bad < limits.unfinished;
         }
         // What has worked may break in the middle of a step. Where nobody is under way any more, somebody has to find out
         // whether it works again: ten in a row have gone back before that.
-        !bound.throughout || self.since < limits.unfinished || self.unfinished == 0
+        self.since < limits.unfinished || self.unfinished == 0
     }
 
     /// The same at `now`. Whoever was to tell that somebody did not come back may be gone: a while after the time of the last

@@ -75,10 +75,6 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
     let rails = Guardrails::default();
     let mut tally = Tally::new(&rails);
     let mut first = [First::default(); SIZES.len()];
-    let bound = Bound {
-        limits: rails.first_logins,
-        throughout: true,
-    };
     let mut later: VecDeque<Vec<Event>> = (0..=WINDOW).map(|_| Vec::new()).collect();
     let (mut unit, mut people) = (0, 0);
     for tick in 1..=ticks {
@@ -96,7 +92,7 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
                 Arm::From
             };
             let (arm, rate) = match placed {
-                Arm::To if first[app].may_start(bound) => {
+                Arm::To if first[app].may_start(rails.first_logins) => {
                     people += 1;
                     (Arm::To, day.to)
                 }

@@ -21,7 +21,6 @@ mod tally;
 pub use bound::bad_rate_upper_bound;
 pub use bound::shown_by;
 pub use breaker::Burning;
-pub use first::Bound;
 pub use first::First;
 pub use judge::Findings;
 pub use judge::GuardReading;
