@@ -344,7 +344,8 @@ fn forward(progress: &Progress, place: Place, view: &View<'_>) -> Option<Transit
     let step = course.step(place)?;
     let baked = step.bake <= progress.baked_at(view.now);
     if let Some(why) = gates::holds(place, view).filter(|_| baked) {
-        let next = progress.moved(view.now, State::Held, &why);
+        let mut next = progress.moved(view.now, State::Held, &why);
+        next.lacks = true;
         return Some(Transition::stay(next, Trigger::Guard, why));
     }
     if !missing.is_empty() {

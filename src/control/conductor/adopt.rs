@@ -54,9 +54,9 @@ impl Conductor {
                     drills: run.drills.clone(),
                     owes_revocation: run.owes_revocation,
                 };
-                (kept, run.memory, run.exposed)
+                (kept, run.memory, run.exposed, run.answers.clone())
             });
-            let (kept, memory, exposed) = match known {
+            let (kept, memory, exposed, answers) = match known {
                 Some(known) => known,
                 None => {
                     let found = self.found(&course).map_err(|error| error.to_string())?;
@@ -68,7 +68,12 @@ impl Conductor {
                     } else {
                         Memory::Whole
                     };
-                    (found.kept.unwrap_or_default(), memory, None)
+                    (
+                        found.kept.unwrap_or_default(),
+                        memory,
+                        None,
+                        BTreeMap::new(),
+                    )
                 }
             };
             let Kept {
@@ -85,7 +90,7 @@ impl Conductor {
                 .and_then(|place| course.guardrails(place));
             let tally = rails.map(|rails| {
                 let kept = tally.filter(|tally| same && tally.is_of(rails));
-                kept.unwrap_or_else(|| Tally::new(rails))
+                kept.unwrap_or_else(|| Tally::new(rails, now))
             });
             let run = Run {
                 course: Arc::new(course),
@@ -97,7 +102,7 @@ impl Conductor {
                 // It is counted from the moment the step began, which may be another now.
                 looked: None,
                 came: Err(String::from(run::NOT_COUNTED)),
-                answers: BTreeMap::new(),
+                answers,
                 owes_revocation,
                 unlinked: None,
                 hook: None,

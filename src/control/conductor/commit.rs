@@ -152,7 +152,7 @@ impl Conductor {
                     run.drills.clear();
                 }
                 let rails = place.and_then(|place| course.guardrails(place));
-                run.tally = rails.map(|rails| Tally::new(rails));
+                run.tally = rails.map(|rails| Tally::new(rails, now));
                 run.findings = Findings::none(now);
                 run.looked = None;
                 run.came = Err(String::from(NOT_COUNTED));

@@ -72,10 +72,15 @@ impl Conductor {
         if let (Command::Promote, Some(led)) = (command, self.led()) {
             return Err(format!("the evidence is elsewhere: {led}"));
         }
-        let runs = self.runs();
+        let now = self.parts.clock.now();
+        let mut runs = self.runs();
         let run = runs
-            .get(rollout)
+            .get_mut(rollout)
             .ok_or_else(|| format!("there is no rollout called `{rollout}`"))?;
+        if *command == Command::Promote && run.findings.since.is_none() {
+            // After a start, and after a file was read, nobody has looked yet.
+            run.look(&[], false, now);
+        }
         match command {
             Command::Rollback | Command::SetStage(_) if self.is_closed(&run.course.from) => {
                 let from = &run.course.from;
@@ -89,7 +94,7 @@ impl Conductor {
             | Command::SetStage(_) => {}
         }
         let kill = self.parts.kill.current().position(rollout);
-        let view = run.view(kill, self.parts.clock.now());
+        let view = run.view(kill, now);
         let progress = &run.progress;
         Ok(Wanted {
             transition: command.apply(progress, &view, reason)?,

@@ -259,10 +259,19 @@ impl Conductor {
                     run.go_on_with(tally);
                 }
             }
-            Ok(None) => {}
+            Ok(None) => self.begin_anew(id, now),
             Err(error) => {
                 warn!(rollout = %id, %error, "The evidence of whoever led before is not known; it begins anew.");
+                self.begin_anew(id, now);
             }
+        }
+    }
+
+    fn begin_anew(&self, id: &RolloutId, now: UnixTime) {
+        let mut runs = self.runs();
+        let tally = runs.get_mut(id).and_then(|run| run.tally.as_mut());
+        if let Some(tally) = tally {
+            tally.begins_at(now);
         }
     }
 

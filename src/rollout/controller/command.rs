@@ -164,6 +164,11 @@ impl Order<'_> {
             State::Held if self.progress.at_from => {
                 Ok(self.to(Place { step: 0, ..place }, Direction::Forward))
             }
+            // Nothing was wrong: the step has baked, and what was seen while it was held counts as well.
+            State::Held if self.progress.lacks => {
+                let next = self.progress.moved(now, State::Baking, self.why);
+                Ok(self.stay(next))
+            }
             State::RolledBack | State::Held => {
                 // What was seen before the repair says nothing about after it.
                 let mut next = self.progress.moved(now, State::Baking, self.why);

@@ -44,8 +44,13 @@ pub(super) fn holds(place: Place, view: &View<'_>) -> Option<String> {
 fn silent<'a>(place: Place, view: &View<'a>) -> Vec<&'a str> {
     let findings = view.findings;
     let mut silent: Vec<&str> = Vec::new();
+    // Nobody can have come to what is counted for less time than the step bakes: the guards are newer than the step, or what
+    // they had counted is lost.
+    let counted = findings.since.map(|since| view.now.since(since));
+    let bake = view.course.step(place).map(|step| step.bake);
+    let long_enough = bake <= counted;
     // Where people were chosen by name there may be nobody to compare them with.
-    if view.course.is_randomised(place) {
+    if long_enough && view.course.is_randomised(place) {
         let holds = |guard: &&GuardReading| guard.no_data == NoData::Hold;
         let guards = findings.without_data().filter(holds);
         silent.extend(guards.map(|guard| &*guard.id));
@@ -85,6 +90,9 @@ pub fn missing(progress: &Progress, view: &View<'_>) -> Vec<Gap> {
     };
     if people < needed {
         missing.push(Obstacle::People.because(format!("{people} of {needed} people")));
+    }
+    if course.guardrails(place).is_some() && view.findings.since.is_none() {
+        missing.push(Obstacle::NoData.because("the guards have not been looked at yet"));
     }
     if course.is_randomised(place) {
         for guard in view.findings.without_data() {

@@ -88,6 +88,9 @@ pub struct Progress {
     pub since: UnixTime,
     /// Whether it waits for a person to promote it.
     pub ready: bool,
+    /// Whether it is held for want of something that may still come: nothing was wrong, and what was seen counts on.
+    #[serde(default)]
+    pub lacks: bool,
     /// How often it went back by itself.
     pub autos: u32,
     /// Nobody resumes it before.
@@ -161,6 +164,7 @@ impl Progress {
             since: now,
             why: why.to_owned(),
             ready: false,
+            lacks: false,
             version: self.version + 1,
             ..self.clone()
         }

@@ -52,10 +52,14 @@ struct Walk {
 
 impl Walk {
     fn new() -> Self {
+        let findings = Findings {
+            since: Some(at(0)),
+            ..Findings::none(at(0))
+        };
         Self {
             course: course(),
             progress: Progress::default(),
-            findings: Findings::none(at(0)),
+            findings,
             kill: KillPosition::Off,
             drills: Vec::new(),
             exposed: None,
@@ -497,6 +501,87 @@ fn a_step_that_nobody_came_to_is_held() {
     walk.wait(1);
     assert_eq!(walk.tick().unwrap().why, "no data: guard login");
     assert_eq!(walk.progress.state, State::Held);
+    // Nothing was wrong, and whoever comes meanwhile counts: it goes on as soon as somebody has, and bakes no second time.
+    let step = walk.progress.order();
+    walk.wait(1);
+    walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.tick().unwrap().why, "no data: guard login");
+    walk.people(50, 0, Verdict::Ok, OnTrip::Rollback);
+    walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.progress.baked_at(walk.now), 24 * HOUR);
+    assert_eq!(walk.progress.order(), step);
+    walk.tick().unwrap();
+    assert_eq!(walk.stands(), stands("ramp/25", State::Baking));
+}
+
+/// What was seen before the repair says nothing about after it, also where nobody was seen before.
+#[test]
+fn what_was_stopped_bakes_anew() {
+    let held = || {
+        let mut walk = Walk::at("ramp/1");
+        walk.people(0, 0, Verdict::NoData, OnTrip::Rollback);
+        walk.wait(24);
+        walk
+    };
+    let paused = || {
+        let mut walk = held();
+        walk.order(&Command::Pause).unwrap();
+        walk
+    };
+    let tripped = || {
+        let mut walk = held();
+        walk.people(60, 30, Verdict::Tripped, OnTrip::Hold);
+        walk.tick().unwrap();
+        walk
+    };
+    let switched = || {
+        let mut walk = held();
+        walk.tick().unwrap();
+        assert!(walk.progress.lacks);
+        walk.kill = KillPosition::Freeze;
+        walk.tick().unwrap();
+        walk.kill = KillPosition::Off;
+        walk.tick().unwrap();
+        walk
+    };
+    for stopped in [&paused as &dyn Fn() -> Walk, &tripped, &switched] {
+        let mut walk = stopped();
+        assert_eq!(walk.stands(), stands("ramp/1", State::Held));
+        let why = walk.progress.why.clone();
+        let step = walk.progress.order();
+        walk.order(&Command::Resume).unwrap();
+        assert_eq!(walk.progress.baked_at(walk.now), Duration::ZERO, "{why}");
+        assert!(step < walk.progress.order(), "{why}");
+    }
+}
+
+/// A file gave its guards to a step that had baked, or what they had counted is lost.
+#[test]
+fn guards_hold_a_step_once_they_have_had_its_time() {
+    let mut walk = Walk::at("ramp/1");
+    walk.people(0, 0, Verdict::NoData, OnTrip::Rollback);
+    walk.wait(24);
+    walk.findings.since = Some(walk.now);
+    assert!(walk.tick().is_none());
+    let waits = walk.progress.waits_for(&walk.view());
+    assert!(waits.iter().any(|gap| gap.obstacle == Obstacle::NoData));
+    walk.wait(23);
+    assert!(walk.tick().is_none());
+    walk.wait(1);
+    assert_eq!(walk.tick().unwrap().why, "no data: guard login");
+}
+
+/// Before the first look after a start nothing is known, which is no reason to go on.
+#[test]
+fn nothing_is_promoted_that_nobody_has_looked_at() {
+    let mut walk = Walk::at("ramp/98");
+    walk.wait(1_000);
+    walk.findings = Findings::none(walk.now);
+    let refused = walk.order(&Command::Promote).unwrap_err();
+    assert!(refused.contains("have not been looked at"), "{refused}");
+    assert!(walk.tick().is_none());
+    walk.course.legs[1].guardrails = None;
+    walk.order(&Command::Promote).unwrap();
 }
 
 /// Sessions of people who signed in long ago say nothing about logins.
@@ -562,7 +647,7 @@ fn a_stage_is_left_when_its_hook_says_so() {
             leg.require.webhook = true;
         }
         walk.people(100, 0, Verdict::Ok, OnTrip::Rollback);
-        walk.wait(24);
+        walk.wait(72);
         walk
     };
     let mut walk = at("ramp/1");
@@ -580,7 +665,9 @@ fn a_stage_is_left_when_its_hook_says_so() {
     assert_eq!(walk.tick().unwrap().why, "webhook: it answers 409");
     assert_eq!(walk.stands(), stands("ramp/98", State::Held));
     walk.hook = None;
+    let baked = walk.progress.baked;
     walk.order(&Command::Resume).unwrap();
+    assert_eq!(walk.progress.baked_at(walk.now), baked, "one bad answer");
     assert!(walk.tick().is_none());
     walk.hook = Some(Ok(()));
     assert_eq!(missing(&walk), Vec::<String>::new());

@@ -73,7 +73,7 @@ struct Tripped {
 /// in with the next try. Whoever is in is seen once more, two of a thousand of them in vain.
 fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
     let rails = Guardrails::default();
-    let mut tally = Tally::new(&rails);
+    let mut tally = Tally::new(&rails, UnixTime::default());
     let mut first = [First::default(); SIZES.len()];
     let mut later: VecDeque<Vec<Event>> = (0..=WINDOW).map(|_| Vec::new()).collect();
     let (mut unit, mut people) = (0, 0);

@@ -82,6 +82,8 @@ pub struct SplitReading {
 pub struct Findings {
     /// When it was read.
     pub at: UnixTime,
+    /// Since when it is counted; `None`: nobody has looked yet.
+    pub since: Option<UnixTime>,
     /// The comparisons.
     pub guards: Vec<GuardReading>,
     /// What may not be more than so much.
@@ -95,10 +97,11 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Nothing was seen: no guard watches.
+    /// Nothing was seen: no guard watches, or nobody has looked yet.
     pub const fn none(at: UnixTime) -> Self {
         Self {
             at,
+            since: None,
             guards: Vec::new(),
             limits: Vec::new(),
             split: None,
@@ -195,6 +198,7 @@ impl Tally {
         let burning = burning.unwrap_or_default();
         Findings {
             at: now,
+            since: Some(self.since),
             guards: guards.collect(),
             // They are read beside the people of the step.
             limits: Vec::new(),

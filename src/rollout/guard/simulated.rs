@@ -73,7 +73,7 @@ fn simulate(case: Case, mut dice: Dice) -> Found {
         minutes: 0.0,
     };
     for _ in 0..case.runs {
-        let mut tally = Tally::new(&rails);
+        let mut tally = Tally::new(&rails, UnixTime::default());
         let mut person = 0;
         let mut begun = 0;
         let mut waiting = std::collections::VecDeque::new();

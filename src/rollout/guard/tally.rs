@@ -158,6 +158,9 @@ struct Seen {
 /// One step of one rollout.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tally {
+    /// Since when it is counted. One that was kept without it is older than any step.
+    #[serde(default)]
+    pub(super) since: UnixTime,
     pub(super) counts: Vec<(Box<str>, Count)>,
     pub(super) split: SplitEvidence,
     arrived: PerArm<u64>,
@@ -173,7 +176,7 @@ pub struct Tally {
 
 impl Tally {
     /// Nobody seen yet.
-    pub fn new(rails: &Guardrails) -> Self {
+    pub fn new(rails: &Guardrails, now: UnixTime) -> Self {
         let count = |guard: &Guard| {
             let count = Count {
                 evidence: Evidence::new(guard.max_ratio),
@@ -188,6 +191,7 @@ impl Tally {
             (guard.id.clone(), count)
         };
         Self {
+            since: now,
             counts: rails.guards.iter().map(count).collect(),
             split: SplitEvidence::new(),
             arrived: PerArm::default(),
@@ -196,6 +200,11 @@ impl Tally {
             recent: PerArm::default(),
             burnt: PerArm::default(),
         }
+    }
+
+    /// It goes on without what was counted elsewhere until now.
+    pub const fn begins_at(&mut self, now: UnixTime) {
+        self.since = now;
     }
 
     /// Whether the tally was made for these guards; one that was not is begun anew.
@@ -404,7 +413,7 @@ mod tests {
 
     #[test]
     fn whoever_retries_all_day_is_one_bad_person() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         for minute in 0..1_440 {
             add(&mut tally, 7, Arm::To, Observed::Begun, minute);
             add(&mut tally, 7, Arm::To, Observed::Failed, minute);
@@ -422,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_person_is_at_risk_once_in_a_window() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         for minute in [0, 1, 9, 10, 19, 20] {
             add(&mut tally, 7, Arm::From, Observed::Begun, minute);
             add(&mut tally, 7, Arm::From, GOOD, minute);
@@ -434,7 +443,7 @@ mod tests {
     /// A step of a day at 200 sign-ins a minute has more people than are kept apart: the last are seen like the first.
     #[test]
     fn whoever_comes_after_the_most_that_are_kept_apart_is_counted() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         add(&mut tally, 0, Arm::To, Observed::Begun, 0);
         add(&mut tally, 0, Arm::To, Observed::Failed, 0);
         let rails = Guardrails::default();
@@ -464,7 +473,7 @@ mod tests {
     /// began when they did.
     #[test]
     fn people_who_never_come_back_are_compared_with_those_who_began_with_them() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         for n in 0..40 {
             let arm = if u64::is_multiple_of(n, 4) {
                 Arm::To
@@ -489,7 +498,7 @@ mod tests {
     #[test]
     fn sessions_of_people_chosen_by_name_are_not_compared_either_and_nobody_arrives_with_one() {
         let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
+        let mut tally = Tally::new(&rails, UnixTime::default());
         let sessions = [
             Observed::SessionHonoured,
             Observed::SessionRejected,
@@ -513,7 +522,7 @@ mod tests {
     fn people_chosen_by_name_are_not_compared_with_people_chosen_by_chance() {
         let rails = Guardrails::default();
         for (randomised, units) in [(true, 0), (false, 1)] {
-            let mut tally = Tally::new(&rails);
+            let mut tally = Tally::new(&rails, UnixTime::default());
             let staff = Outcome {
                 placed: None,
                 ..outcome(7, Arm::To, Observed::Failed, 0)
@@ -527,7 +536,7 @@ mod tests {
 
     #[test]
     fn however_many_fail_at_the_old_side_a_fire_at_the_new_one_is_seen() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         let failed = |arm, unit| outcome(unit, arm, Observed::Failed, 0);
         for unit in 0..=MAX_PEOPLE as u64 {
             tally.breaker(&failed(Arm::From, unit));
@@ -543,7 +552,7 @@ mod tests {
 
     #[test]
     fn a_browser_that_failed_is_the_person_who_signs_in_with_it_later() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         add(&mut tally, 1, Arm::To, Observed::Failed, 0);
         let known = Outcome {
             device: Some(1),
@@ -556,7 +565,7 @@ mod tests {
 
     #[test]
     fn sessions_and_logins_are_different_guards() {
-        let mut tally = Tally::new(&Guardrails::default());
+        let mut tally = Tally::new(&Guardrails::default(), UnixTime::default());
         add(&mut tally, 1, Arm::To, Observed::SessionError, 0);
         add(&mut tally, 2, Arm::To, Observed::SessionHonoured, 0);
         add(&mut tally, 3, Arm::To, Observed::Abandoned, 0);
@@ -571,7 +580,7 @@ mod tests {
     fn slow_logins_are_compared_where_they_are_clocked() {
         let mut rails = Guardrails::default();
         rails.guards[0].bad = vec![BadOutcome::SlowerThan(Duration::from_millis(800))];
-        let mut tally = Tally::new(&rails);
+        let mut tally = Tally::new(&rails, UnixTime::default());
         for (unit, took) in [(1, Some(801)), (2, Some(800)), (3, None)] {
             let took = took.map(Duration::from_millis);
             tally.add(
@@ -587,7 +596,7 @@ mod tests {
     #[test]
     fn a_tally_survives_being_written() {
         let rails = Guardrails::default();
-        let mut tally = Tally::new(&rails);
+        let mut tally = Tally::new(&rails, UnixTime::default());
         add(&mut tally, 1, Arm::To, Observed::Failed, 0);
         add(&mut tally, 2, Arm::From, GOOD, 0);
         close(&mut tally, 1);

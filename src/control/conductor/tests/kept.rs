@@ -260,3 +260,48 @@ async fn a_step_is_kept_before_it_takes_effect() {
     let seen = watching.seen.lock().unwrap().clone();
     assert_eq!(seen, [1, 2, 3].map(|version| (Some(version), version)));
 }
+
+/// Guards that a file gives to a step that has baked hold it once they have had the time of the step, over restarts.
+#[tokio::test]
+async fn guards_that_are_newer_than_their_step_do_not_hold_it_at_once() {
+    let estate = Estate::new();
+    let one = estate.start("alone", tempfile::tempdir().unwrap(), None);
+    let mut unwatched = course();
+    for leg in &mut unwatched.legs {
+        leg.guardrails = None;
+    }
+    one.conductor.adopt(vec![unwatched]).unwrap();
+    one.order(Command::Start).await.unwrap();
+    one.order(Command::SetStage("ramp/25".into()))
+        .await
+        .unwrap();
+    estate.clock.advance(Duration::from_hours(48));
+    one.conductor.tick().await;
+    let one = estate.again(one);
+    // Not even before the first look is anything promoted.
+    let refused = one.order(Command::Promote).await.unwrap_err();
+    assert!(refused.contains("guard login: no data"), "{refused}");
+    one.conductor.tick().await;
+    let waits = |one: &Instance| {
+        let standing = one.standing();
+        let mut blocked = standing.blocked.iter();
+        blocked.any(|gap| gap.obstacle == Obstacle::NoData)
+    };
+    assert_eq!(one.stands(), ("ramp/25".into(), State::Baking));
+    assert!(waits(&one));
+    estate.clock.advance(Duration::from_hours(47));
+    one.conductor.tick().await;
+    assert_eq!(one.stands(), ("ramp/25".into(), State::Baking));
+    let one = estate.again(one);
+    estate.clock.advance(Duration::from_hours(1));
+    one.conductor.tick().await;
+    assert_eq!(one.stands(), ("ramp/25".into(), State::Held));
+    assert_eq!(one.last()["why"], "no data: guard login, session");
+    // What was held for want of people bakes no second time, whoever was restarted meanwhile.
+    let one = estate.again(one);
+    let step = one.standing().progress.order();
+    one.order(Command::Resume).await.unwrap();
+    assert_eq!(one.standing().progress.order(), step);
+    one.conductor.tick().await;
+    assert_eq!(one.stands(), ("ramp/25".into(), State::Held));
+}
