@@ -75,15 +75,22 @@ pub(super) fn void(rollout: &RolloutId, transition: &Transition, why: &str, acto
     Entry::new(Kind::Decision, actor)
         .with("rollout", rollout.as_str())
         .with("void", transition.why.as_str())
+        .with("version", transition.next.version)
+        .with("epoch", transition.next.epoch)
         .with("why", why)
 }
 
 /// The same, of a step forward that a start finds recorded and not kept.
-pub(super) fn lost(rollout: &RolloutId, what: &str) -> Entry {
-    Entry::new(Kind::Decision, "start")
+pub(super) fn lost(rollout: &RolloutId, what: &str, (version, epoch): (Option<u64>, u64)) -> Entry {
+    let entry = Entry::new(Kind::Decision, "start")
         .with("rollout", rollout.as_str())
         .with("void", what)
-        .with("why", "it was not kept when the program ended")
+        .with("epoch", epoch);
+    match version {
+        Some(version) => entry.with("version", version),
+        None => entry,
+    }
+    .with("why", "it was not kept when the program ended")
 }
 
 /// The record of a step back that a start finds kept and not recorded.

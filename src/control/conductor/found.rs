@@ -70,11 +70,22 @@ fn said(records: &[Value], rollout: &RolloutId) -> Vec<Said> {
         {
             continue;
         }
-        match text("void") {
-            Some(void) => {
+        let number = |name: &str| record.get(name).and_then(Value::as_u64);
+        match (text("void"), number("version"), number("epoch")) {
+            // It may have been owed, and be written after what was recorded since.
+            (Some(void), Some(version), Some(epoch)) => {
+                let is_void = |said: &Said| {
+                    said.why == void && said.version == Some(version) && said.epoch == epoch
+                };
+                if let Some(at) = all.iter().position(is_void) {
+                    all.remove(at);
+                }
+            }
+            // As earlier versions wrote it.
+            (Some(void), ..) => {
                 all.pop_if(|last| last.why == void);
             }
-            None => all.extend(Said::read(record)),
+            (None, ..) => all.extend(Said::read(record)),
         }
     }
     all
@@ -142,6 +153,7 @@ impl Found {
                     ..anew(&next, now)
                 };
             }
+            next.lacks = false;
             next.state = said.state;
             next.why.clone_from(&said.why);
             if said.by_itself {
@@ -152,7 +164,11 @@ impl Found {
                     now + rails.map_or(Duration::ZERO, |rails| rails.after_rollback.cooldown);
             }
         } else if said.goes_on {
-            self.told = Some(record::lost(&course.id, &said.why));
+            self.told = Some(record::lost(
+                &course.id,
+                &said.why,
+                (said.version, said.epoch),
+            ));
         }
         self.stands(next, raised && said.revokes);
     }
@@ -184,6 +200,7 @@ fn anew(before: &Progress, now: UnixTime) -> Progress {
         baked: Duration::ZERO,
         since: now,
         ready: false,
+        lacks: false,
         noted: Vec::new(),
         ..before.clone()
     }
@@ -334,5 +351,14 @@ mod tests {
         // A step back that was void is none.
         let undone = void("guard login");
         assert_eq!(all(&[&kept, &back, &undone]), at("ramp/25", 1, false));
+        // Of two with one reason it is the one it names, also where it was owed, and written late.
+        let on = record(8, 1, "forward", "ramp/98", "IAM-1");
+        let back = record(8, 2, "back", "ramp/1", "IAM-1");
+        let mut gone = void("IAM-1");
+        (gone["version"], gone["epoch"]) = (8.into(), 1.into());
+        assert_eq!(all(&[&kept, &on, &back, &gone]), at("ramp/1", 2, false));
+        assert_eq!(all(&[&kept, &on, &gone, &back]), at("ramp/1", 2, false));
+        gone["epoch"] = 2.into();
+        assert_eq!(all(&[&kept, &back, &gone]), at("ramp/25", 1, false));
     }
 }
