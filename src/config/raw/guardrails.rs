@@ -30,7 +30,7 @@ mappings! {
         breaker: RawGuardBreaker,
         /// Whether people arrive in the configured split.
         srm: RawSplit,
-        /// What it means that a step by percent has baked while one of its guards has seen nobody at one of the sides, which is `no_data`: every guard has to say `ok` before the step is left. A guard may say it for itself. A `promql` without an answer keeps the step in any case. Default `hold`.
+        /// What it means that a step by percent has baked while one of its guards has seen nobody at one of the sides, which is `no_data`: every guard has to say `ok` before the step is left. `hold`: the rollout is held, once the guards have counted for as long as the step bakes; whoever comes meanwhile counts, and `ctl resume` goes on without baking again. `wait`: it bakes on until somebody comes, however long that takes. `proceed`: the step is left without. A guard may say it for itself. A `promql` without an answer keeps the step in any case. Default `hold`.
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
@@ -62,7 +62,7 @@ mappings! {
         min_bad_units: At<Whole>,
         /// What follows. Default `rollback`.
         on_trip: At<OnTripWord>,
-        /// With `bad`: what it means that it has seen nobody at one of the sides, as `no_data` beside the guards. `proceed` is for what does not happen at these applications: logins, where clients come with tokens alone; the guard is not asked for people of `min_units` then. Default: that of the guardrails.
+        /// With `bad`: what it means that it has seen nobody at one of the sides, as `no_data` beside the guards. `proceed` is for what does not happen at these applications: logins, where clients come with tokens alone; the guard is not asked for people of `min_units` then. Where all of them say it, the one that saw most is: leave `min_units` at `0` where none can count anybody. Default: that of the guardrails.
         no_data: At<NoDataWord>,
         /// Instead of `bad`: classes of differences that `shadow` finds, as in the label `class` of `authferry_shadow_divergences_total`. People are counted, since the step began, by all instances; what one side says differently each time it is asked counts only where it is critical.
         divergences: List<At<String>>,

@@ -31,7 +31,7 @@ mappings! {
         accept: Named<RawAccept>,
         /// API credentials of the other provider than the person's. Default `accept`.
         other_arm: At<OtherArmWord>,
-        /// What watches it, and bounds how many begin at a provider that nobody comes back from; it takes nobody back by itself: that is for `control: controller`. The name of an entry of `guardrails`, or `none`: nothing does. Default: an entry without keys.
+        /// What watches it, and bounds how many begin at a provider that nobody comes back from; it takes nobody back by itself: that is for `control: controller` and `schedule`. The name of an entry of `guardrails`, or `none`: nothing does. Default: an entry without keys.
         guardrails: At<String>,
         @later "shadow", "ramp", "promote", "windows", "rollback", "control", "stages";
     }
@@ -84,7 +84,7 @@ mappings! {
         accept: Named<RawAccept>,
         /// API credentials of the other provider than the person's. Default `accept`.
         other_arm: At<OtherArmWord>,
-        /// What watches it: the name of an entry of `guardrails`, or `none`: nothing does, and nothing bounds how many begin at a provider that nobody comes back from. Default: as the rollout says; where that says nothing, an entry without keys watches stages that move people.
+        /// What watches it, and takes people back by itself with `control: controller` and with `schedule`, whose later moments pass until a person resumes it: the name of an entry of `guardrails`, or `none`: nothing does, and nothing bounds how many begin at a provider that nobody comes back from. Default: as the rollout says; where that says nothing, an entry without keys watches stages that move people.
         guardrails: At<String>,
         /// When the next step may begin.
         promote: RawPromote,
@@ -139,7 +139,7 @@ mappings! {
         webhook: RawWebhook,
     }
 
-    /// A hook that says whether the stage may be left, once its last step has baked: asked every 15 s, by the instance that leads, with a POST of `{"rollout": …, "step": …, "next": …}` as JSON (`next` is `null` where the rollout would be completed). 2xx is yes. Whatever else it answers, a redirect among it, and no answer hold the rollout; with `no_data: wait` of the guardrails it waits.
+    /// A hook that says whether the stage may be left, once its last step has baked: asked every 15 s, by the instance that leads, with a POST of `{"rollout": …, "step": …, "next": …}` as JSON (`next` is `null` where the rollout would be completed). 2xx is yes. Whatever else it answers, a redirect among it, and no answer hold the rollout: `ctl resume` has it asked again, and nothing bakes twice. With `no_data: wait` of the guardrails it is asked until it says yes.
     RawWebhook {
         /// Where. Cleartext on loopback only; certificates are checked against the roots of the system. Required.
         url: At<String>,
@@ -165,7 +165,7 @@ mappings! {
         percent: At<Percent>,
         /// How long it bakes. Default `0s`.
         bake: At<Span>,
-        /// So many people must have been seen at the new provider. Default `0`.
+        /// So many people must have been seen at the new provider, by every guard that is waited for (not by one with `no_data: proceed`). Default `0`.
         min_units: At<Whole>,
         /// With `control: schedule`: when it begins.
         at: At<Moment>,

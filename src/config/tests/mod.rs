@@ -21,6 +21,7 @@ use crate::config::tree::Content;
 use crate::config::tree::Mark;
 use crate::config::tree::Node;
 use crate::providers::settings::KindSettings;
+use crate::rollout::Guardrails;
 
 /// A machine on which every file that an example names exists, unless its name says `missing`.
 #[derive(Debug)]
@@ -506,4 +507,48 @@ fn the_pinned_percent_is_what_counts() {
         format!("{:?}", stage.assign.last().unwrap().share),
         "Percent(Percent(250000))"
     );
+}
+
+/// Whoever is moved is watched where the file says nothing of it, in every form, and `none` is nobody.
+#[test]
+fn a_stage_that_moves_people_has_the_default_guardrails() {
+    let with = |rollout: &str| {
+        let text = format!(
+            "version: 1\nproviders:\n  old: {{ oidc: {{ issuer: \"https://old.corp.example\", verify: {{ audiences: [crm] }} }} }}\n  \
+             new: {{ oidc: {{ issuer: \"https://new.corp.example\", verify: {{ audiences: [crm] }} }} }}\napps:\n  \
+             crm: {{ hosts: [crm.corp.example], upstream: {{ url: \"http://127.0.0.1:8081\" }} }}\n{rollout}\n"
+        );
+        let legs = settings(&text).courses.remove(0).legs;
+        let rails = legs.into_iter().map(|leg| leg.guardrails);
+        rails.collect::<Vec<_>>()
+    };
+    let is_default = |rails: &Option<Arc<Guardrails>>| {
+        let rails = rails.as_deref();
+        rails.is_some_and(|rails| *rails == Guardrails::default())
+    };
+    let short = |keys: &str| {
+        with(&format!(
+            "rollout: {{ from: old, to: new, bucketing: {{ salt: a }}, percent: 10{keys} }}"
+        ))
+    };
+    assert!(is_default(&short("")[0]));
+    assert!(short(", guardrails: none")[0].is_none());
+    let staged = |keys: &str, stages: &str| {
+        with(&format!(
+            "rollouts:\n  crm: {{ apps: [crm], from: old, to: new, bucketing: {{ salt: a }}, {keys}, stages: [{stages}] }}"
+        ))
+    };
+    let ramp = "{ id: ramp, mode: canary, assign: [{ percent: 5, to: new }] }";
+    let all = format!(
+        "{ramp}, {{ id: primary, mode: modern-primary }}, {{ id: only, mode: modern-only }}"
+    );
+    let driven = staged("control: controller", &all);
+    let watched: Vec<bool> = driven.iter().map(is_default).collect();
+    assert_eq!(watched, [true, true, true]);
+    let nobody_moves = staged("control: controller", "{ id: before, mode: legacy-only }");
+    assert!(nobody_moves[0].is_none());
+    let unwatched = staged("control: controller, guardrails: none", &all);
+    assert!(unwatched.iter().all(Option::is_none));
+    assert!(is_default(&staged("control: pinned", ramp)[0]));
+    assert!(staged("control: pinned, guardrails: none", ramp)[0].is_none());
 }
