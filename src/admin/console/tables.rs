@@ -302,12 +302,14 @@ pub(super) fn records(view: &View, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("</tbody></table></div></section>")
 }
 
-/// What a record says beside when, who and its place in the chain.
+/// What a record says beside when, who and its place in the chain; numbers of guards last, because what is too long is cut.
 fn rest(record: &Value) -> String {
     let told = ["ts", "seq", "kind", "actor", "prev", "hash", "node"];
     let members = record.as_object().into_iter().flatten();
     let said = members.filter(|(name, _)| !told.contains(&name.as_str()));
-    let said = said.map(|(name, value)| match value.as_str() {
+    let mut said: Vec<(&String, &Value)> = said.collect();
+    said.sort_by_key(|(_, value)| value.is_object() || value.is_array());
+    let said = said.into_iter().map(|(name, value)| match value.as_str() {
         Some(text) => format!("{name} {text}"),
         None => format!("{name} {value}"),
     });

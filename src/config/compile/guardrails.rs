@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::compile::address::Peer;
-use crate::config::compile::address::url;
 use crate::config::compile::context::Context;
 use crate::config::compile::courses::UNWATCHED;
 use crate::config::compile::tokens::span;
@@ -32,7 +30,6 @@ use crate::rollout::NoData;
 use crate::rollout::OnTrip;
 use crate::rollout::Watched;
 use crate::shadow::Class;
-use crate::telemetry::promql;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -192,45 +189,6 @@ fn alone(context: &mut Context<'_>, raw: &RawGuard, other: Option<Mark>) {
             "this is counted, and not compared: `divergences` or `promql` goes with `max` alone";
         context.report.error(mark, why);
     }
-}
-
-/// Which Prometheus guards ask, by guardrails.
-pub(super) fn asked(
-    context: &mut Context<'_>,
-    raw: &RawConfig,
-) -> BTreeMap<Box<str>, promql::Source> {
-    let named = raw.guardrails.get().into_iter();
-    let mut all = BTreeMap::new();
-    for (name, rails) in named.flat_map(|named| named.readable()) {
-        let guards = rails.guards.get().map_or(&[][..], |list| &list.items);
-        let asks = guards.iter().any(|guard| guard.promql.get().is_some());
-        let raw = rails.prometheus.get();
-        if let (Some(raw), false) = (raw, asks) {
-            let why = "nobody asks it: no guard has a `promql`";
-            context.report.error(raw.mark, why);
-        }
-        if !asks {
-            continue;
-        }
-        let mut source = promql::Source {
-            url: String::from("http://127.0.0.1:9090"),
-            token: None,
-            timeout: 5 * SECOND,
-        };
-        if let Some(raw) = raw {
-            if let Some(at) = raw.url.get()
-                && url(context, at, Peer::Other).is_some()
-            {
-                at.value.trim_end_matches('/').clone_into(&mut source.url);
-            }
-            source.token = context.secret_text(&raw.token, "the token of a Prometheus");
-            let range = "from `100ms` to `30s`";
-            span(context, &raw.timeout, SECOND / 10, 30 * SECOND, range);
-            source.timeout = raw.timeout.or(Span(source.timeout)).0;
-        }
-        all.insert(name.value.as_str().into(), source);
-    }
-    all
 }
 
 /// A class of differences by its word.

@@ -15,6 +15,7 @@ mod claims;
 mod client;
 mod clients;
 mod context;
+mod counsel;
 mod courses;
 mod critical;
 mod denials;
@@ -136,8 +137,8 @@ fn settings(context: &mut Context<'_>, raw: &RawConfig) -> Draft {
         canonical.as_ref(),
     );
     let denials = denials::compile(context, raw, (&providers, &courses), canonical.is_some());
-    let prometheus = guardrails::asked(context, raw);
-    let hooks = requirements::hooks(context, raw);
+    let prometheus = counsel::asked(context, raw);
+    let hooks = counsel::hooks(context, raw);
     requirements::exposures(context, raw, canonical.is_some());
     let rollouts = courses.iter().map(Course::at_first).collect::<Vec<_>>();
     let exchanges = exchange::compile(context, raw, &providers);

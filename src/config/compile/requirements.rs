@@ -1,27 +1,20 @@
 //! `promote.require`: what must hold before a stage is left.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::compile::address;
-use crate::config::compile::address::Peer;
 use crate::config::compile::context::Context;
 use crate::config::compile::guardrails;
-use crate::config::compile::tokens::span;
 use crate::config::names::did_you_mean;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawStage;
 use crate::config::raw::RawStageRequire;
-use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::rollout::CohortId;
 use crate::rollout::Drill;
 use crate::rollout::Exercise;
 use crate::rollout::Require;
-use crate::rollout::RolloutId;
 use crate::rollout::StillSeen;
 use crate::rollout::bad_rate_upper_bound;
-use crate::telemetry::webhook;
 
 /// Whoever counts people without an account at `from` must know who is one person.
 pub(super) fn exposures(context: &mut Context<'_>, raw: &RawConfig, joined: bool) {
@@ -90,43 +83,6 @@ pub(super) fn require(context: &mut Context<'_>, raw: &RawStage) -> Require {
             .map(|_| guardrails::share_or_none(context, &raw.unlinked_max, 0.0)),
         webhook: raw.webhook.get().is_some(),
     }
-}
-
-/// The hooks that stages ask, by rollout and stage.
-pub(super) fn hooks(
-    context: &mut Context<'_>,
-    raw: &RawConfig,
-) -> BTreeMap<(RolloutId, Box<str>), webhook::Source> {
-    let mut all = BTreeMap::new();
-    let rollouts = raw.rollouts.get().into_iter();
-    for (name, rollout) in rollouts.flat_map(|named| named.readable()) {
-        for stage in rollout.stages.get().map_or(&[][..], |list| &list.items) {
-            let require = stage.promote.get().and_then(|raw| raw.require.get());
-            let (Some(hook), Some(id)) =
-                (require.and_then(|raw| raw.webhook.get()), stage.id.get())
-            else {
-                continue;
-            };
-            let url = hook.url.required(hook.mark, "url", &mut context.report);
-            // Whoever can answer in its place lets people be moved.
-            let good = url.filter(|at| address::url(context, at, Peer::Provider).is_some());
-            let (least, most) = (Duration::from_millis(100), Duration::from_secs(30));
-            span(context, &hook.timeout, least, most, "from `100ms` to `30s`");
-            let token = context.secret_text(&hook.token, "the token of a hook");
-            if let Some(at) = good {
-                let source = webhook::Source {
-                    url: at.value.clone(),
-                    token,
-                    timeout: hook.timeout.or(Span(Duration::from_secs(5))).0,
-                };
-                all.insert(
-                    (RolloutId::new(&name.value), id.value.as_str().into()),
-                    source,
-                );
-            }
-        }
-    }
-    all
 }
 
 /// Exercises by their words.
