@@ -117,7 +117,7 @@ mappings! {
 
     /// What must hold before a stage is left.
     RawStageRequire {
-        /// So many people at the new provider. Default `0`.
+        /// So many people at the new provider, counted as `min_units` of a step. Default `0`.
         units: At<Whole>,
         /// The bad rate is surely (95 %) not above this: 30 people without a bad one prove 0.102, 100 prove 0.035, 1000 prove 0.0045.
         bad_rate_upper_bound: At<Decimal>,
