@@ -68,6 +68,7 @@ mod tests {
     use crate::auth::fake::World;
     use crate::auth::fake::headers;
     use crate::auth::login::LoginSettings;
+    use crate::auth::settings::KeptByLogins;
     use crate::identity::ProviderId;
     use crate::providers::settings::FormFields;
     use crate::rollout::Facts;
@@ -107,6 +108,7 @@ mod tests {
             revision: "0123456789ab".into(),
             silent: None,
             look: Arc::clone(&world.look),
+            kept: KeptByLogins::default(),
         };
         let logins = Logins::new(world.deps(), &settings);
         let headers = headers(fields);
