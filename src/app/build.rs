@@ -360,18 +360,19 @@ fn single(settings: &Settings, app: &AppId) -> Option<ProviderId> {
         .map(|(_, provider)| provider.clone())
 }
 
-/// The rollouts of the other applications that know the old side of this one; `None`: one that does not move.
+/// The rollouts of the other applications that know the old side of this one; `None`: one that does not move, or whose upstream
+/// lives by the cookies of old systems, whatever counts in it.
 fn others(settings: &Settings, app: &AppId) -> Vec<Option<Arc<Plan>>> {
     let plan = |app: &AppId| settings.rollouts.iter().find(|plan| plan.covers(app));
     let Some(from) = plan(app).map(|plan| &plan.from) else {
         return Vec::new();
     };
-    let others = settings.apps.iter().map(|other| &other.id);
-    let others = others.filter(|other| *other != app);
+    let others = settings.apps.iter().filter(|other| other.id != *app);
     others
-        .filter_map(|other| match plan(other) {
+        .filter_map(|other| match plan(&other.id) {
+            _ if other.forward_credentials => Some(None),
             Some(plan) => plan.arm(from).map(|_| Some(Arc::new(plan.clone()))),
-            None => (single(settings, other).as_ref() == Some(from)).then_some(None),
+            None => (single(settings, &other.id).as_ref() == Some(from)).then_some(None),
         })
         .collect()
 }
@@ -400,7 +401,60 @@ fn forms(settings: &Settings) -> HashMap<ProviderId, String> {
 
 /// What stands in them, where passwords in them move.
 fn fields(settings: &Settings) -> HashMap<ProviderId, FormFields> {
-    let fields =
-        |provider: &Provider| Some((provider.id.clone(), probe(provider)?.fields.clone()?));
+    let fields = |provider: &Provider| {
+        Some((
+            provider.id.clone(),
+            probe(provider)?.fields.as_deref().cloned()?,
+        ))
+    };
     settings.providers.iter().filter_map(fields).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::Source;
+    use crate::config::System;
+
+    fn of(apps: &str) -> Settings {
+        let text = format!(
+            "version: 1\nproviders:\n  old: {{ oidc: {{ issuer: \"https://old.corp.example\", verify: {{ audiences: [crm] }} }} }}\n  new: {{ oidc: {{ issuer: \"https://new.corp.example\", verify: {{ audiences: [crm] }} }} }}\napps:\n{apps}rollout: {{ from: old, to: new, bucketing: {{ salt: a }}, percent: 10, apps: [crm, hr] }}\n"
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("authferry.yaml");
+        std::fs::write(&path, text).unwrap();
+        let source = Source::read(&path, Arc::new(System)).unwrap();
+        let compiled = config::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        compiled.draft.ensure().unwrap().0
+    }
+
+    fn app(name: &str, more: &str) -> String {
+        format!(
+            "  {name}: {{ hosts: [{name}.corp.example], upstream: {{ url: \"http://127.0.0.1:8081\" }}{more} }}\n"
+        )
+    }
+
+    /// What the other applications say of the cookies of the old side, seen from the first one.
+    fn seen(hr: &str, news: &str) -> Vec<bool> {
+        let apps = [app("crm", ""), app("hr", hr), app("news", news)].concat();
+        let settings = of(&apps);
+        let all = others(&settings, &AppId::new("crm"));
+        all.iter().map(Option::is_some).collect()
+    }
+
+    #[test]
+    fn an_application_whose_upstream_gets_the_cookies_keeps_them_wherever_it_stands() {
+        let [new, old] = [", provider: new", ", provider: old"];
+        let gets = ", forward_credentials: true";
+        assert_eq!(seen("", new), [true], "one moves as well");
+        assert_eq!(seen("", old), [true, false]);
+        assert_eq!(seen(gets, new), [false], "as if it did not move");
+        let also = format!("{new}{gets}");
+        assert_eq!(
+            seen("", &also),
+            [true, false],
+            "it knows the new side alone"
+        );
+    }
 }

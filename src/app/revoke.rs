@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tracing::warn;
+
 use crate::admin::CONFIRM_ABOVE;
 use crate::admin::LiftAnswer;
 use crate::admin::LiftRequest;
@@ -65,8 +67,25 @@ pub(super) async fn revoke(
     let access = list.access_tokens(&wanted.target).await;
     let (access, more_access) = access.map_err(|error| away(&error))?;
     let more = more || more_access || affected.more;
-    let unread = list.unread_of(&wanted.target).await;
-    let unread = unread.map_err(|error| away(&error))?;
+    // Those that it ends are counted before; of a whole provider all sessions are looked at, and nothing waits for that.
+    let wide = matches!(
+        wanted.target,
+        Target::Client { .. } | Target::Provider { .. } | Target::Key { .. }
+    );
+    let first = wanted.plan || !wide;
+    let unread = if first {
+        list.unread_of(&wanted.target).await
+    } else {
+        Ok(0)
+    };
+    let (unread, more) = match unread {
+        Ok(unread) => (unread, more),
+        Err(error) if wanted.plan => return Err(away(&error)),
+        Err(error) => {
+            warn!(%error, "How many sessions that cannot be read here a revocation ends is not known.");
+            (0, true)
+        }
+    };
     let mut answer = RevokeAnswer {
         revocation: None,
         sessions,
@@ -102,7 +121,7 @@ pub(super) async fn revoke(
             | Target::Token { .. }
             | Target::TokenDigest { .. } => keep,
         },
-        target: wanted.target,
+        target: wanted.target.clone(),
         source: Source::Operator,
         actor: actor.to_owned(),
         reason: wanted.reason,
@@ -110,6 +129,15 @@ pub(super) async fn revoke(
     };
     let record = list.revoke(asked).await.map_err(failed)?;
     answer.revocation = Some(view(&record));
+    if !first {
+        match list.unread_of(&wanted.target).await {
+            Ok(unread) => answer.unread = unread,
+            Err(error) => {
+                warn!(%error, "How many sessions that cannot be read here a revocation may mean is not known.");
+                answer.at_least = true;
+            }
+        }
+    }
     Ok(answer)
 }
 

@@ -304,7 +304,7 @@ pub(crate) struct SessionProbe {
     /// Where a browser signs in at the old side's own form; a path on the same host.
     pub(crate) login_path: Option<String>,
     /// Where a password stands in that form. Default: not looked at.
-    pub(crate) fields: Option<FormFields>,
+    pub(crate) fields: Option<Box<FormFields>>,
     /// How it is told that a session is over.
     pub(crate) logout: Option<ProbeLogout>,
     /// Who judges its people's passwords, where they come with a request.

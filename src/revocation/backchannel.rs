@@ -121,7 +121,11 @@ impl Revocations {
         sid: &str,
     ) -> Result<bool, StoreError> {
         if self.owners_of_sid(issuer, sid).await?.is_empty() {
-            return Ok(false);
+            // It may be one that another version has written.
+            let (mark, now) = (Mark::sid(issuer, sid), self.clock.now());
+            if self.sessions.unread_by(mark, false, now).await?.is_empty() {
+                return Ok(false);
+            }
         }
         let target = Target::ProviderSession {
             issuer: issuer.to_owned(),

@@ -145,7 +145,7 @@ impl Revocations {
             }
         }
         let marks: &[Mark] = if ended.wide { &[] } else { &ended.marks };
-        self.end_unread(marks, ended.row).await
+        self.end_unread(marks, ended.row, ended.not_before).await
     }
 
     /// Where the sessions stand that may be meant.

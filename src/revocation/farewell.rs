@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::clock::UnixTime;
+use crate::identity::Mark;
 use crate::revocation::list::Asked;
 use crate::revocation::list::ListError;
 use crate::revocation::list::Revocations;
@@ -23,12 +24,17 @@ const TOLD: &str = "old_told";
 const UNTIL_HEARD: Duration = Duration::from_hours(2);
 
 impl Revocations {
-    /// Ends a session whose row the store could not remove.
+    /// Ends a session whose row the store could not remove, and the one that it was given for. Nothing is asked of the store
+    /// before they are over here.
     ///
     /// # Errors
     ///
-    /// With [`ListError::Store`] it is over in this process, and everywhere when the store takes it.
-    pub(crate) async fn end_session(&self, row: &[u8; 32]) -> Result<(), ListError> {
+    /// With [`ListError::Store`] they are over in this process, and everywhere when the store takes it.
+    pub(crate) async fn end_both(
+        &self,
+        row: &[u8; 32],
+        before: Option<&[u8; 32]>,
+    ) -> Result<(), ListError> {
         let asked = Asked {
             target: Target::Session { session: hex(row) },
             source: Source::Logout,
@@ -37,14 +43,16 @@ impl Revocations {
             keep: None,
             provider: None,
         };
-        self.revoke(asked).await.map(drop)
+        let rows = [Some(row), before].into_iter().flatten();
+        let marks = rows.map(Mark::session).collect();
+        self.revoke_marks(asked, marks).await.map(drop)
     }
 
     /// Ends what was given for a session that is gone.
     ///
     /// # Errors
     ///
-    /// As [`Self::end_session`].
+    /// As [`Self::end_both`].
     pub(crate) async fn end_what_follows(&self, row: &[u8; 32]) -> Result<(), ListError> {
         let asked = Asked {
             target: Target::Session { session: hex(row) },
@@ -63,7 +71,7 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// As [`Self::end_session`].
+    /// As [`Self::end_both`].
     pub(crate) async fn end_old_session(&self, digest: &[u8; 32]) -> Result<(), ListError> {
         let asked = Asked {
             target: Target::Session {

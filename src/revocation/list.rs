@@ -22,6 +22,7 @@ use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::links::Links;
 use crate::revocation::fanout::Ended;
+use crate::revocation::index::Entry;
 use crate::revocation::index::Index;
 use crate::revocation::index::MAX_ENTRIES;
 use crate::revocation::record::Details;
@@ -42,6 +43,9 @@ use crate::telemetry::metrics::RevocationOutcome;
 
 /// Rows by name.
 pub(super) const TABLE: &str = "revocation";
+
+/// A revocation whose request broke off before it was written is in force here for no longer than a minute.
+const MEANWHILE: Duration = Duration::from_mins(1);
 
 /// Why a revocation does not hold everywhere.
 #[derive(Debug, thiserror::Error)]
@@ -194,12 +198,14 @@ impl Revocations {
     /// With [`ListError::Store`] it holds in this process and is tried again, but must not be acknowledged.
     pub(crate) async fn revoke(&self, asked: Asked) -> Result<Record, ListError> {
         let own = asked.target.ends().map_err(ListError::Target)?;
+        // Whoever it names is out here now, however long the store takes to say what they came from.
+        let meanwhile = self.holds_meanwhile(&asked, &own)?;
         let before = self.given_for(&asked.target).await;
-        let marks = own.into_iter().chain(before.iter().flatten().copied());
-        let record = self.revoke_marks(asked, marks.collect()).await?;
+        let marks = own.iter().chain(before.iter().flatten()).copied();
+        let record = self.revoke_marks(asked, marks.collect()).await;
+        self.stops_meanwhile(&own, meanwhile);
         // It holds, but perhaps not for all of it.
-        before?;
-        Ok(record)
+        record.and_then(|record| before.map(|_| record).map_err(ListError::Store))
     }
 
     /// As [`Self::revoke`], for who ends the sessions and tells the providers themselves. What was given for the word of a
@@ -258,15 +264,14 @@ impl Revocations {
         forgets: bool,
     ) -> (Record, Result<(), StoreError>) {
         let now = self.clock.now();
-        let whole = asked.target.reach() == Reach::Whole;
         let keep = self.span(&asked);
+        let (not_before, undated) = whom(&asked, now);
         let (source, provider) = (asked.source, asked.provider);
         let record = Record {
             id: RevocationId::new(&*self.entropy),
             at: now,
-            not_before: if whole { UnixTime::NEVER } else { now },
-            // A logout ends what is known to have begun before it; what does not say so is its owner's to end.
-            undated: whole || source == Source::Operator || source == Source::Client,
+            not_before,
+            undated,
             expires: now + keep,
             source,
             lifted: None,
@@ -286,6 +291,36 @@ impl Revocations {
         };
         self.tell(&record, provider.as_ref(), outcome);
         (record, written)
+    }
+
+    /// Has marks in force here alone, before it is known all that is to be, for as long as a store may take to say that.
+    fn holds_meanwhile(&self, asked: &Asked, marks: &[Mark]) -> Result<RevocationId, StoreError> {
+        self.has_room(asked.source)?;
+        let now = self.clock.now();
+        let (not_before, undated) = whom(asked, now);
+        let entry = Entry {
+            id: RevocationId::new(&*self.entropy),
+            not_before,
+            undated,
+            expires: now + MEANWHILE,
+            merges: false,
+            bars: false,
+        };
+        // Writers of the index take turns by this.
+        let turn = self.known();
+        let added = self.index.add(marks, entry);
+        drop(turn);
+        if added.is_err() {
+            let full = format!("{MAX_ENTRIES} revocations are in force");
+            return Err(StoreError::Unavailable(full));
+        }
+        Ok(entry.id)
+    }
+
+    fn stops_meanwhile(&self, marks: &[Mark], id: RevocationId) {
+        let turn = self.known();
+        self.index.remove(marks, id);
+        drop(turn);
     }
 
     /// Writes a record, and has it in force here whatever comes of that, if there is room.
@@ -364,6 +399,15 @@ impl Revocations {
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<RevocationId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a revocation denies that is made now: what began until then, and whether also what does not say when it began.
+fn whom(asked: &Asked, now: UnixTime) -> (UnixTime, bool) {
+    let whole = asked.target.reach() == Reach::Whole;
+    let not_before = if whole { UnixTime::NEVER } else { now };
+    // A logout ends what is known to have begun before it; what does not say so is its owner's to end.
+    let undated = whole || matches!(asked.source, Source::Operator | Source::Client);
+    (not_before, undated)
 }
 
 pub(super) const fn place(id: &RevocationId) -> Key<'_> {

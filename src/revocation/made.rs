@@ -40,11 +40,22 @@ impl Revocations {
         let made = Made { until, before: &[] };
         self.marks_session(row, made, now).await?;
         // Whoever signed out meanwhile looked before anything was there.
-        if self.sessions.known(row, now).await?.is_none() {
-            let ended = self.end_what_follows(row).await;
-            ended.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        if self.sessions.known(row, now).await?.is_some() || self.has_moved(row, now).await? {
+            return Ok(());
         }
-        Ok(())
+        let ended = self.end_what_follows(row).await;
+        ended.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// Whether whoever had a session that is over goes on with one that was given for it, which ends what was made of it.
+    async fn has_moved(&self, row: &[u8; 32], now: UnixTime) -> Result<bool, StoreError> {
+        let mut moved = false;
+        for new in self.sessions.given_for(row, now).await? {
+            self.takes_over(row, &new, now).await?;
+            // A sign-out of that one meanwhile, too, has looked before.
+            moved |= self.sessions.known(&new, now).await?.is_some();
+        }
+        Ok(moved)
     }
 
     pub(super) async fn marks_session(

@@ -106,28 +106,28 @@ impl Notices {
         }
     }
 
-    /// The same, of what anybody can make up, in the room of its own. `goes` is asked first, behind everybody's back.
+    /// The same, of what anybody can make up, in the room of its own. `goes` is asked first, behind everybody's back. `false`:
+    /// there is no room, and nothing is remembered of it: it may come again.
     pub(crate) fn send_if(
         &self,
         notice: Notice,
         goes: impl Future<Output = bool> + Send + 'static,
         background: &Handle,
-    ) {
-        if !self.is_first(&notice) {
-            return;
-        }
+    ) -> bool {
         let Ok(room) = Arc::clone(&self.doubtful).try_acquire_owned() else {
-            warn!(provider = %notice.provider, "Too many sessions that count no more wait for their providers; one ends by itself.");
-            let (metrics, provider) = (&notice.metrics, &notice.provider);
-            metrics.logout_fanout(provider, Call::Unavailable);
-            return;
+            debug!(provider = %notice.provider, "Too many sessions that count no more wait for their providers; one is told of when it comes again.");
+            return false;
         };
+        if !self.is_first(&notice) {
+            return true;
+        }
         background.spawn(async move {
             if goes.await {
                 notice.deliver().await;
             }
             drop(room);
         });
+        true
     }
 
     fn is_first(&self, notice: &Notice) -> bool {

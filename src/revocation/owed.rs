@@ -36,11 +36,16 @@ impl Revocations {
         (notices, background): (&Notices, &Handle),
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let mut first = Ok(());
         for owed in self.sessions.owed_ends(now - least, now).await? {
-            self.end_one_owed(&owed, named, (notices, background), now)
-                .await?;
+            let ended = self.end_one_owed(&owed, named, (notices, background), now);
+            match ended.await {
+                Err(error) if error.is_of_the_link() => return Err(error),
+                // One that cannot be ended keeps no other.
+                ended => first = first.and(ended),
+            }
         }
-        Ok(())
+        first
     }
 
     async fn end_one_owed(
@@ -79,6 +84,10 @@ pub(super) async fn settle(list: Weak<Revocations>, named: Arc<Named>, backgroun
         match ended.await {
             Ok(()) => least = BY_THEN,
             Err(error) => {
+                // One that cannot be ended does not make the others look as if this were a start.
+                if !error.is_of_the_link() {
+                    least = BY_THEN;
+                }
                 debug!(%error, "Sessions whose place others have taken are looked for again.");
             }
         }

@@ -868,6 +868,48 @@ async fn what_nobody_here_can_read_is_counted_and_ends_by_what_it_is_found_by() 
     }
 }
 
+/// Somebody may have signed in again since, elsewhere: when a session began that nobody here can read is not known.
+#[tokio::test]
+async fn what_nobody_here_can_read_is_left_alone_where_a_revocation_is_followed_late() {
+    for (seconds, not_before, stays) in [
+        (4, at(0), false),
+        (6, at(0), true),
+        (6, UnixTime::NEVER, false),
+    ] {
+        let here = Instance::on(&memory());
+        let sessions = &here.list.sessions;
+        let proof = Authenticated::for_test(alice(), UnixTime::NEVER);
+        let made = sessions.create(session(&proof, &person()), at(0)).await;
+        let row = made.unwrap().row;
+        sessions.as_another_version(&row, true, at(0)).await;
+        here.clock.set(at(seconds));
+        let marks = [Mark::person(&person())];
+        let ended = here.list.end_unread(&marks, None, not_before);
+        ended.await.unwrap();
+        let left = sessions.is_unread(&row, at(seconds)).await.unwrap();
+        assert_eq!(left, stays, "{seconds}, {not_before:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_over_here_before_the_store_has_said_what_it_was_given_for() {
+    let (store, same) = shared();
+    let here = Instance::on(&same);
+    store.slow.store(true, Ordering::SeqCst);
+    let target = Target::Session {
+        session: super::record::hex(&[7; 32]),
+    };
+    let meanwhile = async { here.holds(Some(at(0))) };
+    let (revoked, held) = tokio::join!(here.revoke(target), meanwhile);
+    assert!(!held, "the store has not answered yet");
+    assert!(!here.holds(Some(at(0))));
+    // Nothing but that one record keeps it over.
+    let record = revoked.unwrap();
+    assert_eq!(here.list.list(9).await.unwrap().len(), 1);
+    here.list.lift(record.id, "a test", "wrong").await.unwrap();
+    assert!(here.holds(Some(at(0))));
+}
+
 fn barred(person: Option<CanonicalSubject>) -> super::Barred {
     super::Barred {
         provider: ProviderId::new("legacy"),

@@ -2,14 +2,19 @@
 //! provider or a key nobody knows which they are; it counts for them wherever they can be read.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tracing::warn;
 
+use crate::clock::UnixTime;
 use crate::identity::Mark;
 use crate::revocation::list::Revocations;
 use crate::revocation::record::Target;
 use crate::revocation::record::from_hex;
 use crate::store::StoreError;
+
+/// For so long after a revocation nobody is taken for somebody who has signed in again: 5 s.
+const LATE: Duration = Duration::from_secs(5);
 
 /// How many are counted: 200 000.
 const COUNTED: usize = 200_000;
@@ -40,13 +45,17 @@ impl Revocations {
     }
 
     /// Ends what nobody here can read of the people, accounts and sessions at issuers that were revoked, and of one session of
-    /// ours.
+    /// ours. When they began nobody here can say: of a revocation that was made a while ago, and of what is older than it alone,
+    /// they are left to whoever can read them, who is told by the list. Somebody may have signed in again since.
     pub(super) async fn end_unread(
         &self,
         marks: &[Mark],
         row: Option<[u8; 32]>,
+        not_before: UnixTime,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let late = not_before != UnixTime::NEVER && LATE < now.since(not_before);
+        let marks: &[Mark] = if late { &[] } else { marks };
         let mut rows: BTreeSet<[u8; 32]> = row.into_iter().collect();
         for mark in marks {
             rows.extend(self.sessions.unread_by(*mark, false, now).await?);

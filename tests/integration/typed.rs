@@ -18,7 +18,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The old side is a system with a form, which is read; everybody but bob is assigned to the new one once they are known.
 fn yaml(old: &OldSystem, new: &Idp, upstream: &Echo) -> String {
     let provider = old.provider();
-    let reads = "{ start: /login, fields: { username: name, remembered: [] } }";
+    let reads = "{ start: /login, fields: { username: name, remembered: [none] } }";
     let provider = provider.replace("{ start: /login }", reads);
     let directory = format!(
         "verify: {{ audiences: [app] }}, directory: {{ scim: {{ url: \"{}/scim\", token: {{ env: HARNESS_SECRET }} }} }}",

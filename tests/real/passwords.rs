@@ -245,7 +245,7 @@ providers:
       issuer: "{old}"
       owns: {{ cookies: [{cookie}] }}
       introspect: {{ url: "{old}/whoami", cache: 1s }}
-      login: {{ upstream_form: {{ start: {form}, fields: {{ username: username, password: password, claim: name, remembered: [] }} }} }}
+      login: {{ upstream_form: {{ start: {form}, fields: {{ username: username, password: password, claim: name, remembered: [none] }} }} }}
       revoke: {sign_out}
       claims: {{ subject: uid, name: user }}
       authoritative: {{ claims: [uid] }}

@@ -1171,7 +1171,8 @@ mod tests {
         let kept = kept.unwrap();
         assert!(kept.still_good(KillPosition::Off, at(0)));
         // A sign-out with the old cookie, while the answer with the new one is on its way.
-        world.revocations.end_session(&follows).await.unwrap();
+        let ended = world.revocations.end_both(&follows, None);
+        ended.await.unwrap();
         assert!(!kept.still_good(KillPosition::Off, at(0)));
     }
 

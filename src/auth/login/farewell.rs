@@ -203,7 +203,8 @@ impl Logins {
         row: [u8; 32],
         before: Option<[u8; 32]>,
     ) -> bool {
-        let mut recorded = true;
+        // First, so that whatever is given for it from here on sees that it is over.
+        let mut recorded = self.ends_successor(ask, Ok(before)).await;
         for one in [Some(row), before].into_iter().flatten() {
             match self.deps.sessions.given_for(&one, ask.now).await {
                 Ok(given) => {
@@ -216,9 +217,6 @@ impl Logins {
                     recorded = false;
                 }
             }
-        }
-        if before.is_some() {
-            recorded &= self.ends_successor(ask, Ok(before)).await;
         }
         recorded
     }
@@ -254,6 +252,7 @@ mod tests {
     use crate::identity::Outage;
     use crate::identity::Refusal;
     use crate::providers::ProviderError;
+    use crate::revocation::Notices;
     use crate::revocation::TRIES;
     use crate::telemetry::Metrics;
     use crate::telemetry::metrics::MAX_SERIES_PER_FAMILY;
@@ -308,5 +307,40 @@ mod tests {
             (Duration::from_mins(50)..Duration::from_mins(90)).contains(&took),
             "{took:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_told_when_it_comes_again() {
+        let clock = Arc::new(crate::clock::ManualClock::at(at(0)));
+        let metrics = Metrics::new(clock, MAX_SERIES_PER_FAMILY);
+        let old = Arc::new(FakeProvider::old());
+        let shared: Arc<dyn Provider> = Arc::clone(&old) as _;
+        let (notices, background) = (Notices::default(), tokio::runtime::Handle::current());
+        let (opens, open) = tokio::sync::watch::channel(false);
+        let send = |session: usize| {
+            let credential = Credential::Session {
+                cookie: "OLDSID".into(),
+                value: Secret::new(session.to_string()),
+            };
+            let spent = Spent::Session(Arc::clone(&shared), credential);
+            let notice = Notice::new(shared.id(), spent, &metrics, at(0));
+            let mut open = open.clone();
+            let goes = async move { open.wait_for(|open| *open).await.is_ok() };
+            notices.send_if(notice, goes, &background)
+        };
+        let all = (0..1_000).take_while(|session| send(*session)).count();
+        assert_eq!(all, 256, "and there is room for no more");
+        opens.send(true).unwrap();
+        let told = || old.ended.lock().unwrap().len();
+        while told() < all {
+            tokio::task::yield_now().await;
+        }
+        assert!(send(all));
+        assert!(send(0), "it has been told");
+        while told() <= all {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(told(), all + 1);
+        assert!(old.ended.lock().unwrap().contains(&all.to_string()));
     }
 }

@@ -78,8 +78,10 @@ impl Logins {
         }
         // One of the two that stand for one another, while the browser has heard of one alone.
         if let Some(id) = self.session_id(ask) {
-            let before = farewell.as_ref().and_then(|own| own.follows);
-            ended.recorded &= self.ends_exchanged(ask, id.row(), before).await;
+            let own = farewell.as_ref().and_then(|own| own.follows);
+            let (row, known) = (id.row(), farewell.is_some());
+            let ends = self.ends_linked(ask, (row, known), own.or(followed));
+            ended.recorded &= ends.await;
         }
         // Over already, perhaps because another has just taken its place; or another has, and whoever was to end this one for it
         // broke off.
@@ -220,6 +222,44 @@ impl Logins {
         written
     }
 
+    /// Ends the session that this one was given for, which may still be there, and what was given for either. `before`: as far as
+    /// it is known without its row, which says so also when it is over: whoever ended it may have broken off, or the store was
+    /// away. `false`: the store does not know of it yet.
+    async fn ends_linked(
+        &self,
+        ask: &Ask<'_>,
+        (row, known): ([u8; 32], bool),
+        before: Option<[u8; 32]>,
+    ) -> bool {
+        let before = match before {
+            Some(before) => Ok(Some(before)),
+            None if known => Ok(None),
+            None => self.deps.sessions.follows(&row, ask.now).await,
+        };
+        let before = match before {
+            Ok(before) => before,
+            Err(error) => {
+                debug!(%error, "What a session was given for that is over is not known.");
+                return false;
+            }
+        };
+        let ended = self.ends_exchanged(ask, row, before).await;
+        // Nobody may come back for the rest of them; what is no session at all leaves nothing behind.
+        if !ended && (known || before.is_some()) {
+            self.is_over_here(row, before).await;
+        }
+        ended
+    }
+
+    /// Has a session, and the one that it was given for, in force as revoked: here at once, and everywhere when the store takes
+    /// it.
+    async fn is_over_here(&self, row: [u8; 32], before: Option<[u8; 32]>) {
+        let written = self.deps.revocations.end_both(&row, before.as_ref()).await;
+        if let Err(error) = written {
+            debug!(%error, "The end of a session is written down when the store is there again.");
+        }
+    }
+
     async fn ends_all_of(&self, row: &[u8; 32]) -> bool {
         let written = self.deps.revocations.end_what_follows(row).await;
         if let Err(error) = &written {
@@ -240,11 +280,7 @@ impl Logins {
         let Some(row) = known else {
             return self.page(ask, Page::Unavailable, &root, Vec::new());
         };
-        for row in [Some(row), followed].into_iter().flatten() {
-            if let Err(error) = self.deps.revocations.end_session(&row).await {
-                debug!(%error, "The end of a session is written down when the store is there again.");
-            }
-        }
+        self.is_over_here(row, followed).await;
         // No session takes its place without a sign-in, and one that has already goes with it, if the store can be told.
         let successor = self.deps.sessions.has_left(&row, ask.now).await;
         self.ends_successor(ask, successor).await;

@@ -211,19 +211,22 @@ impl Logins {
                 };
                 let cookie = &**name;
                 let digest = OldSession { cookie, value }.digest();
-                self.retire(ask, owner, (credential, digest));
+                if !self.retire(ask, owner, (credential, digest)) {
+                    continue;
+                }
             }
             forget.extend(self.names.set(name, "", Keep::Forget));
         }
         forget
     }
 
+    /// `false`: too many are told of already; the browser keeps the cookie, and comes with it again.
     fn retire(
         &self,
         ask: &Ask<'_>,
         owner: &Arc<dyn Provider>,
         (credential, digest): (Credential, [u8; 32]),
-    ) {
+    ) -> bool {
         let (list, at, now) = (&self.deps.revocations, Arc::clone(owner), ask.now);
         let (list, asked) = (Arc::clone(list), credential.clone());
         let goes = async move {
@@ -238,7 +241,7 @@ impl Logins {
         let metrics = &self.deps.reports.metrics;
         let notice = Notice::new(owner.id(), spent, metrics, now);
         let (notices, background) = (&self.deps.notices, &self.deps.background);
-        notices.send_if(notice, goes, background);
+        notices.send_if(notice, goes, background)
     }
 
     /// Whether sessions of a provider count, of whomever they are.

@@ -53,7 +53,9 @@ impl Logins {
             // Whatever becomes of this process, or of the store in a moment.
             if let Err(error) = sessions.owes_end(&row, &new.row, ask.now).await {
                 // It stays, and may have been written down for all that.
-                drop(sessions.owes_nothing(&row).await);
+                if let Err(error) = sessions.owes_nothing(&row).await {
+                    warn!(%error, "A session stays, but that it is to end may be written down: its person may have to sign in again within minutes.");
+                }
                 return Err(error);
             }
             Earlier::of(&self.deps, row, new.row, ask.now).ends_soon();
@@ -90,12 +92,12 @@ impl Logins {
         match self.deps.sessions.end(earlier, ask.now).await {
             Ok(Some(mut farewell)) => {
                 self.revoke_at_provider(ask, &mut farewell);
-                let (row, before) = (farewell.row, farewell.follows);
+                let followed = held.as_ref().and_then(Restored::came_by);
+                let followed = followed.map(|came_by| *came_by.follows());
+                let (row, before) = (farewell.row, farewell.follows.or(followed));
                 if !self.ends_exchanged(ask, row, before).await {
                     warn!("What an earlier session of a browser was given for could not be ended.");
                 }
-                let followed = held.as_ref().and_then(Restored::came_by);
-                let followed = followed.map(|came_by| *came_by.follows());
                 for before in [Some(farewell.row), followed].into_iter().flatten() {
                     let made = (&before, &created.row);
                     self.hands_on_what_was_made(made, same, ask.now).await;

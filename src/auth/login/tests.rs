@@ -7,6 +7,7 @@ mod answered;
 mod app_logout;
 mod back;
 mod both;
+mod broken_off;
 mod carry;
 mod chooser;
 mod first;

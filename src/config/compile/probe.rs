@@ -89,7 +89,7 @@ pub(super) fn session_probe(
             cache,
             stale,
             login_path,
-            fields,
+            fields: fields.map(Box::new),
             logout,
             bind: None,
         }),

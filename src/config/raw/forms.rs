@@ -31,7 +31,7 @@ mappings! {
         password: At<String>,
         /// Which of `claims` is the name that people type. Only a text that is the same byte for byte counts, and nothing else that the application says of them. Default: `subject`.
         claim: At<String>,
-        /// Cookies by which the application signs people in again without a password ("remember me"), so that it need not look at the one that is typed. A form that comes with one of them moves nobody. Required, `[]` where there is none: one that is left out lets move what nobody has judged. Usual names are `remember_me`, `remember-me`, `rememberMe`, `REMEMBERME`, `remember_token` and `remember_user_token`.
+        /// Cookies by which the application signs people in again without a password ("remember me"), so that it need not look at the one that is typed. A form that comes with one of them moves nobody. Required: one that is left out lets move what nobody has judged; where there is no such cookie, say so by a name that none has (`[none]`). Usual names are `remember_me`, `remember-me`, `rememberMe`, `REMEMBERME`, `remember_token` and `remember_user_token`.
         remembered: List<At<String>>,
     }
 }

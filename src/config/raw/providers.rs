@@ -167,7 +167,7 @@ mappings! {
         authenticate: RawAuthenticate,
         /// Where a browser signs in there.
         login: RawProbeLogin,
-        /// How it is told, by us and with the cookie alone, that a session is over: after a sign-out here, and once when a cookie is presented whose person was revoked.
+        /// How it is told, by us and with the cookie alone, that a session is over: after a sign-out here, once when a cookie is presented whose person was revoked, and once when one is that counts in no application any more.
         revoke: RawProbeLogout,
         /// The older name of `revoke`. Only one of the two may stand.
         logout: RawProbeLogout,

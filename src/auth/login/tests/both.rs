@@ -17,10 +17,10 @@ use crate::session::NewSession;
 use crate::session::Origin;
 use crate::token::LogoutToken;
 
-const OLD: &str = "https://old.idp.test";
+pub(super) const OLD: &str = "https://old.idp.test";
 const NEW: &str = "https://new.idp.test";
 
-fn row(cookie: &str) -> [u8; 32] {
+pub(super) fn row(cookie: &str) -> [u8; 32] {
     crate::session::SessionId::parse(cookie).unwrap().row()
 }
 
@@ -35,7 +35,7 @@ fn operator(target: Target) -> Asked {
     }
 }
 
-fn at_issuer(issuer: &str, sid: &str) -> Target {
+pub(super) fn at_issuer(issuer: &str, sid: &str) -> Target {
     Target::ProviderSession {
         issuer: issuer.to_owned(),
         sid: sid.to_owned(),
@@ -43,7 +43,7 @@ fn at_issuer(issuer: &str, sid: &str) -> Target {
 }
 
 /// Another instance over the same store.
-fn beside(world: &World, store: &Arc<FakeStore>) -> World {
+pub(super) fn beside(world: &World, store: &Arc<FakeStore>) -> World {
     let mut other = asking_on(Arc::clone(store));
     (other.old, other.new) = (Arc::clone(&world.old), Arc::clone(&world.new));
     everybody_to(&mut other, Arm::To);
@@ -123,7 +123,7 @@ async fn a_logout_that_names_a_session_of_the_old_provider_alone_ends_the_one_th
 }
 
 /// A session of the new side that was given for the one that a browser holds, which has not heard of it; its cookie.
-async fn given(world: &World, browser: &Browser) -> String {
+pub(super) async fn given(world: &World, browser: &Browser) -> String {
     let sessions = world.sessions();
     let id = crate::session::SessionId::parse(&browser.jar[COOKIE]).unwrap();
     let before = sessions.restore(id, at(0)).await.unwrap().unwrap();
@@ -154,7 +154,7 @@ async fn given(world: &World, browser: &Browser) -> String {
     created.cookie.expose().clone()
 }
 
-async fn signs_out(world: &World, browser: &mut Browser, seconds: u64) -> Seen {
+pub(super) async fn signs_out(world: &World, browser: &mut Browser, seconds: u64) -> Seen {
     let out = Visit {
         method: Method::POST,
         fields: vec![("sec-fetch-site", "same-origin")],
@@ -164,7 +164,7 @@ async fn signs_out(world: &World, browser: &mut Browser, seconds: u64) -> Seen {
 }
 
 /// What somebody is let in by who holds both, at that time.
-async fn let_in(world: &World, cookies: [&str; 2], seconds: u64) -> Vec<Arm> {
+pub(super) async fn let_in(world: &World, cookies: [&str; 2], seconds: u64) -> Vec<Arm> {
     let mut arms = Vec::new();
     for cookie in cookies {
         let mut browser = Browser::default();
