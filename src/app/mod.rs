@@ -18,6 +18,7 @@ mod life;
 mod links;
 pub(crate) mod list;
 mod minted;
+mod old_systems;
 pub(crate) mod online;
 pub(crate) mod plan;
 mod process;

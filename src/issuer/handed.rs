@@ -180,6 +180,11 @@ impl Issuer {
         if !counts.or(Err(STORE))? {
             return Ok(Some(inactive(told, "revoked")));
         }
+        // Who takes nothing of a provider any more takes nothing that was made of it either.
+        let way = (&call.facts, call.kill, call.now);
+        if call.gate.quarantines(call.policy, &handed.owners, way) {
+            return Ok(Some(inactive(told, "quarantined")));
+        }
         // Nor does it where the key is gone that has signed what it was made of.
         let class = CredentialClass::Bearer;
         if let Err(why) = call.gate.still_signed(&handed, class, call.now).await {
@@ -187,11 +192,6 @@ impl Issuer {
                 Not::Denied(_, why) => Ok(Some(inactive(told, why))),
                 other @ (Not::Later(..) | Not::Limited(_)) => Err(other),
             };
-        }
-        // Who takes nothing of a provider any more takes nothing that was made of it either.
-        let way = (&call.facts, call.kill, call.now);
-        if call.gate.quarantines(call.policy, &handed.owners, way) {
-            return Ok(Some(inactive(told, "quarantined")));
         }
         let bound = claims.get("cnf").filter(|cnf| cnf.get("jkt").is_some());
         let kind = if bound.is_some() {

@@ -22,11 +22,10 @@ use crate::identity::Mark;
 use crate::identity::ProviderId;
 use crate::links::Links;
 use crate::revocation::fanout::Ended;
-use crate::revocation::index::Entry;
 use crate::revocation::index::Index;
 use crate::revocation::index::MAX_ENTRIES;
+use crate::revocation::meanwhile::whom;
 use crate::revocation::record::Details;
-use crate::revocation::record::Reach;
 use crate::revocation::record::Record;
 use crate::revocation::record::RevocationId;
 use crate::revocation::record::Source;
@@ -43,9 +42,6 @@ use crate::telemetry::metrics::RevocationOutcome;
 
 /// Rows by name.
 pub(super) const TABLE: &str = "revocation";
-
-/// A revocation whose request broke off before it was written is in force here for no longer than a minute.
-const MEANWHILE: Duration = Duration::from_mins(1);
 
 /// Why a revocation does not hold everywhere.
 #[derive(Debug, thiserror::Error)]
@@ -293,36 +289,6 @@ impl Revocations {
         (record, written)
     }
 
-    /// Has marks in force here alone, before it is known all that is to be, for as long as a store may take to say that.
-    fn holds_meanwhile(&self, asked: &Asked, marks: &[Mark]) -> Result<RevocationId, StoreError> {
-        self.has_room(asked.source)?;
-        let now = self.clock.now();
-        let (not_before, undated) = whom(asked, now);
-        let entry = Entry {
-            id: RevocationId::new(&*self.entropy),
-            not_before,
-            undated,
-            expires: now + MEANWHILE,
-            merges: false,
-            bars: false,
-        };
-        // Writers of the index take turns by this.
-        let turn = self.known();
-        let added = self.index.add(marks, entry);
-        drop(turn);
-        if added.is_err() {
-            let full = format!("{MAX_ENTRIES} revocations are in force");
-            return Err(StoreError::Unavailable(full));
-        }
-        Ok(entry.id)
-    }
-
-    fn stops_meanwhile(&self, marks: &[Mark], id: RevocationId) {
-        let turn = self.known();
-        self.index.remove(marks, id);
-        drop(turn);
-    }
-
     /// Writes a record, and has it in force here whatever comes of that, if there is room.
     pub(super) async fn enter(&self, record: &Record) -> Result<(), StoreError> {
         self.has_room(record.source)?;
@@ -399,15 +365,6 @@ impl Revocations {
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<RevocationId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a revocation denies that is made now: what began until then, and whether also what does not say when it began.
-fn whom(asked: &Asked, now: UnixTime) -> (UnixTime, bool) {
-    let whole = asked.target.reach() == Reach::Whole;
-    let not_before = if whole { UnixTime::NEVER } else { now };
-    // A logout ends what is known to have begun before it; what does not say so is its owner's to end.
-    let undated = whole || matches!(asked.source, Source::Operator | Source::Client);
-    (not_before, undated)
 }
 
 pub(super) const fn place(id: &RevocationId) -> Key<'_> {

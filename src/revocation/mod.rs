@@ -18,6 +18,7 @@ mod lift;
 mod list;
 mod logins;
 mod made;
+mod meanwhile;
 mod notice;
 mod once;
 mod origin;
