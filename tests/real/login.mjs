@@ -149,9 +149,9 @@ try {
   });
 
   /** From the page at Keycloak on. */
-  const typeIn = async (page) => {
-    await page.fill("#username", "bob");
-    await page.fill("#password", secret("bob-pw"));
+  const typeIn = async (page, name = "bob") => {
+    await page.fill("#username", name);
+    await page.fill("#password", secret(`${name}-pw`));
     await page.click("#kc-login");
     await page.locator("#who").waitFor();
   };
@@ -397,7 +397,8 @@ try {
   await reload(rules("bucketing: { salt: x }, percent: 0", ""));
   await test("who is left at the old side is told until when it does not count, and has not lost it", async (page) => {
     await page.goto(`${origin}/inbox`);
-    await typeInThere(page);
+    // Whoever has signed in at the new side already is led there.
+    await typeInThere(page, "erin");
     await page.locator("#who").waitFor();
     const before = fs.readFileSync(config, "utf8");
     const stages = `rollouts: { default: { from: legacy, to: modern, apps: [crm], bucketing: { salt: x }, stages: [{ id: one, mode: canary, brownouts: [{ at: "${begun}", for: 1h }], warn: { notice: "https://intranet.corp.example/move" } }] } }`;
@@ -412,14 +413,14 @@ try {
     await page.locator("#who").waitFor();
   });
 
-  // The new provider says nothing of who somebody is at the old one.
+  // The new provider says nothing of who somebody is at the old one. Whoever has signed in there before is known by now.
   const unlinked = (links) => usual.replace("changed: true, ", "").replace('identity: { canonical: { template: "uid:{subject}" } }', `identity: { canonical: { template: "uid:{subject}" }, on_missing: deny, links: [${links}] }`)
     .replace(/^(  modern: .*)claims: { subject: legacy_uid, (.*), authoritative: { claims: \[legacy_uid\] }/m, "$1claims: { $2");
   const list = "subject,account\n1001,somebody-else\n";
   await reload(unlinked(`{ file: { path: "${file("links.csv", list)}", columns: { modern: account }, sha256: ${crypto.createHash("sha256").update(list).digest("hex")} } }`));
   await test("whose account belongs to nobody here is told so, on a page with a reference", async (page) => {
     await page.goto(`${origin}/deep`);
-    const [answer] = await Promise.all([page.waitForResponse((answer) => answer.url().startsWith(`${origin}/.authferry/cb/`)), (async () => { await page.fill("#username", "bob"); await page.fill("#password", secret("bob-pw")); await page.click("#kc-login"); })()]);
+    const [answer] = await Promise.all([page.waitForResponse((answer) => answer.url().startsWith(`${origin}/.authferry/cb/`)), (async () => { await page.fill("#username", "carol"); await page.fill("#password", secret("carol-pw")); await page.click("#kc-login"); })()]);
     assert.equal(answer.status(), 403);
     assert.ok(await page.locator("code").innerText(), "a reference");
     await accessible(page);
@@ -437,7 +438,7 @@ try {
     assert.equal(await page.locator("h1").innerText(), "Are both accounts yours?");
   };
   await test("who says that an account at each provider is theirs is one person from then on", async (page, context) => {
-    await atBoth(page, "bob");
+    await atBoth(page, "erin");
     await accessible(page);
     await page.locator("main button").first().click();
     await page.locator("#who").waitFor();
@@ -446,7 +447,7 @@ try {
     // Nobody is asked twice.
     await context.clearCookies();
     await page.goto(`${origin}/deep`);
-    await typeIn(page);
+    await typeIn(page, "erin");
     assert.equal(await who(page), joined);
   });
   await test("who says that the other account is not theirs gets neither, without scripts", async (page) => {
