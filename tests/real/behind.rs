@@ -62,6 +62,13 @@ impl Behind {
         accounts[0]["id"].as_str().unwrap().to_owned()
     }
 
+    /// An account is gone.
+    pub(crate) async fn forgets(&self, name: &str) {
+        let path = format!("/users/{}", self.id_of(name).await);
+        let answer = self.call("DELETE", &path, "").await;
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    }
+
     /// Lets somebody in, or keeps them out.
     pub(crate) async fn lets_in(&self, name: &str, enabled: bool) {
         let mut user = self.accounts(name).await.remove(0);

@@ -324,7 +324,13 @@ async fn comes_to_keycloak(site: &Site, people: &[(&str, &str, bool)], visitor: 
         // The same browser once more, with what it has got.
         let password = secret(&format!("{name}-pw"));
         let landed = browser.open(&form, Some((name, &password))).await;
-        assert_eq!(landed.answer.status, 200, "{name}: {}", proxy.log());
+        let told = (&landed.url, landed.answer.text());
+        assert_eq!(
+            landed.answer.status,
+            200,
+            "{name}: {told:?} {}",
+            proxy.log()
+        );
         assert_eq!(landed.url, page, "{name}");
         let count = index as f64 + 1.0;
         until(&proxy, name, async || moved(&proxy).await == count).await;
@@ -411,4 +417,6 @@ async fn who_fills_in_the_form_of_an_express_application_comes_to_keycloak_with_
 async fn who_fills_in_the_form_of_a_django_application_comes_to_keycloak_with_the_password() {
     let people = [("erin", "1005", false)];
     assert_eq!(comes_to_keycloak(&DJANGO, &people, false).await, 1.0);
+    // Other tests know her as somebody whom Keycloak does not know.
+    Behind::admin().await.forgets("erin").await;
 }
