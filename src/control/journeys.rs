@@ -171,11 +171,11 @@ impl Journeys {
         };
         let limits = rules.rails.first_logins;
         let Some(ways) = self.ways(&rules) else {
-            return under_way || own.may_start(limits);
+            return under_way || own.may_start(limits, traveller.now);
         };
         let step = rules.at(traveller.now);
         match ways.first(&step, &way).await {
-            Ok(first) if first.may_start(limits) => true,
+            Ok(first) if first.may_start(limits, traveller.now) => true,
             Ok(_) => {
                 let there = ways.of(&step, device).await;
                 there.map_or(under_way, |there| {
@@ -183,7 +183,7 @@ impl Journeys {
                 })
             }
             // What the others have seen is not known: then each counts for itself.
-            Err(_) => under_way || own.may_start(limits),
+            Err(_) => under_way || own.may_start(limits, traveller.now),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::identity::ProviderId;
 use crate::rollout;
 use crate::rollout::Arm;
 use crate::rollout::Assignment;
+use crate::rollout::Plan;
 use crate::rollout::RuleRef;
 
 /// Where a login starts.
@@ -25,12 +26,26 @@ pub(super) struct Place {
     pub(super) assigned: Option<Assignment>,
 }
 
-/// Whether there is a bound to how many begin there: where the switch or the mode sends everybody, there is no other side.
-fn has_bound(assigned: &Assignment) -> bool {
-    assigned.arm == Arm::To && ![RuleRef::Kill, RuleRef::Mode].contains(&assigned.rule)
-}
-
 impl Logins {
+    /// Whether there is a bound to how many begin there. Where the switch or the mode sends everybody there is no other side, nor
+    /// where nobody can sign in in a browser at `from`, nor for whom it has no account.
+    fn has_bound(&self, ask: &Ask<'_>, begin: &Begin, plan: &Plan, assigned: &Assignment) -> bool {
+        assigned.arm == Arm::To
+            && ![RuleRef::Kill, RuleRef::Mode].contains(&assigned.rule)
+            && self.has_door_at(ask, &plan.from)
+            && !begin.device.is_only_there(plan)
+    }
+
+    /// Whether a browser can sign in at a provider. A form is public, or it would lead to itself.
+    fn has_door_at(&self, ask: &Ask<'_>, provider: &ProviderId) -> bool {
+        let form = ask.policy.forms.get(provider).is_some_and(|form| {
+            let path = form.split_once('?').map_or(form.as_str(), |(path, _)| path);
+            path != ask.request.facts.path
+        });
+        let owner = self.deps.providers.named(provider);
+        form || owner.is_some_and(|owner| owner.login().is_some())
+    }
+
     /// Whether there is a sign-in page where a browser is assigned, as far as that is known before anything is asked. Nothing
     /// is counted.
     pub(super) async fn has_door(&self, ask: &Ask<'_>, begin: &Begin) -> bool {
@@ -42,7 +57,7 @@ impl Logins {
                 let only = self.is_only_there(ask, &begin.device);
                 let arm = if only {
                     Arm::To
-                } else if has_bound(&assigned)
+                } else if self.has_bound(ask, begin, plan, &assigned)
                     && !self.may_set_out(ask, &begin.device, plan, Arm::To).await
                 {
                     Arm::From
@@ -53,15 +68,7 @@ impl Logins {
             }
             None => ask.policy.single.as_ref(),
         };
-        provider.is_some_and(|provider| {
-            let owner = self.deps.providers.named(provider);
-            // A form is public, or it would lead to itself.
-            let form = ask.policy.forms.get(provider).is_some_and(|form| {
-                let path = form.split_once('?').map_or(form.as_str(), |(path, _)| path);
-                path != ask.request.facts.path
-            });
-            form || owner.is_some_and(|owner| owner.login().is_some())
-        })
+        provider.is_some_and(|provider| self.has_door_at(ask, provider))
     }
 
     /// Where a login starts, by the rollout of its application; `None`: nowhere.
@@ -88,7 +95,7 @@ impl Logins {
             &facts,
             ask.now,
         );
-        let mut bounded = has_bound(&assignment);
+        let mut bounded = self.has_bound(ask, begin, plan, &assignment);
         if self.is_only_there(ask, &begin.device) {
             (assignment.arm, assignment.rule) = (Arm::To, RuleRef::Pin);
             bounded = false;

@@ -188,6 +188,28 @@ async fn nobody_follows_the_first_who_did_not_come_back() {
     assert!(!bench.fires(700).await);
 }
 
+/// The first who failed, with a few between them who did not, keep nobody out for the whole step: a while after the last of them one
+/// more may find out, and once that is the fifth who comes back it is open to all.
+#[tokio::test]
+async fn a_while_after_the_first_have_failed_one_more_may_try() {
+    let (all, _) = Bench::several(2);
+    for bench in [&Bench::new(), &all[0]] {
+        for device in devices("in", 4) {
+            assert!(bench.start(&device, Arm::To, 0).await);
+            bench.succeed(&device, 0).await;
+        }
+        assert_eq!(bench.start_all(&devices("out", 30), 0).await, 10);
+        bench.seen(600).await;
+        let others = devices("late", 30);
+        assert_eq!(bench.start_all(&others, 719).await, 0);
+        assert_eq!(bench.start_all(&others, 720).await, 1);
+        let more = devices("more", 30);
+        assert_eq!(bench.start_all(&more, 721).await, 0, "and only one");
+        bench.succeed("late0", 721).await;
+        assert_eq!(bench.start_all(&devices("next", 30), 722).await, 10);
+    }
+}
+
 /// A redirect URI is taken away in the middle of a step: the provider shows its own error page, and nobody comes back.
 #[tokio::test]
 async fn what_breaks_later_harms_ten_people_until_one_comes_back() {
@@ -489,10 +511,11 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
         }
         let (begun, gone) = (Observed::Begun, Observed::Abandoned);
         assert_eq!(seen, [[begun; 10], [gone; 10]].concat(), "the sign-ins");
-        assert!(
-            !round(0, String::from("later"), 750).await,
-            "they were lost"
-        );
+        let mut sent = Vec::new();
+        for (n, seconds) in [(0, 722), (1, 723), (2, 724)] {
+            sent.push(round(0, format!("later{n}"), seconds).await);
+        }
+        assert_eq!(sent, [false, true, false], "they were lost");
     }
 }
 

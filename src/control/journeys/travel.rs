@@ -203,7 +203,7 @@ impl Journeys {
         let there = book.open.get(&device);
         let limits = limits.filter(|_| there.is_none_or(|open| open.arm == Arm::From));
         let first = book.first.get(&open.app).copied().unwrap_or_default();
-        if limits.is_some_and(|limits| !first.may_start(limits)) {
+        if limits.is_some_and(|limits| !first.may_start(limits, traveller.now)) {
             return false;
         }
         match book.close(device) {

@@ -171,7 +171,7 @@ impl Ways {
         (limits, due): (FirstLogins, UnixTime),
     ) -> Result<bool, StoreError> {
         let sets_out = |first: &mut First| {
-            let room = first.may_start(limits);
+            let room = first.may_start(limits, step.now);
             if room {
                 first.sets_out(due);
             }

@@ -32,10 +32,12 @@ pub struct First {
 }
 
 impl First {
-    /// Whether one more may begin. Whoever did not come back keeps the place: nobody else is sent the same way.
-    pub const fn may_start(self, limits: FirstLogins) -> bool {
+    /// Whether one more may begin at `now`. Whoever did not come back keeps the place: nobody else is sent the same way, until all
+    /// of them have been away for a while. Then one more may find out, or the first who fail would keep everybody out for a
+    /// whole step.
+    pub fn may_start(self, limits: FirstLogins, now: UnixTime) -> bool {
         if self.succeeded < limits.until_succeeded {
-            return self.unfinished + self.bad < limits.unfinished;
+            return self.unfinished + self.bad < limits.unfinished || self.due + UNTOLD <= now;
         }
         // What has worked may break in the middle of a step. Where nobody is under way any more, somebody has to find out
         // whether it works again: ten in a row have gone back before that.

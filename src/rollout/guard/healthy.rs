@@ -92,7 +92,7 @@ fn live(day: Day, ticks: u64, dice: &mut Dice) -> Option<Tripped> {
                 Arm::From
             };
             let (arm, rate) = match placed {
-                Arm::To if first[app].may_start(rails.first_logins) => {
+                Arm::To if first[app].may_start(rails.first_logins, now) => {
                     people += 1;
                     (Arm::To, day.to)
                 }

@@ -123,3 +123,13 @@ async fn the_switch_sends_everybody_to_the_new_side() {
     let seen = all_at_once(&world, 40, KillPosition::Modern).await;
     assert_eq!(sent_to(&seen, "new"), 40);
 }
+
+/// Nor is there where nobody can sign in in a browser at the old side: the first who fail keep nobody out.
+#[tokio::test]
+async fn where_the_old_side_has_no_page_there_is_no_bound() {
+    let mut world = World::of(FakeProvider::old(), FakeProvider::new());
+    world.plan = Some(plan(Mode::Canary, vec![all_to(Arm::To)]));
+    begins(&world);
+    let seen = all_at_once(&world, 40, KillPosition::Off).await;
+    assert_eq!(sent_to(&seen, "new"), 40);
+}
