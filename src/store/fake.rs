@@ -33,6 +33,8 @@ pub(crate) struct FakeStore {
     pub(crate) away: AtomicBool,
     /// It takes nothing more.
     pub(crate) full: AtomicBool,
+    /// It takes no row away.
+    pub(crate) keeps: AtomicBool,
     /// How often it was asked for a row.
     pub(crate) reads: AtomicUsize,
     /// Others have their turn between a look at a row and what comes of it.
@@ -88,6 +90,11 @@ impl Store for FakeStore {
 
     async fn delete(&self, key: Key<'_>) -> Result<(), StoreError> {
         self.there()?;
+        if self.keeps.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable(String::from(
+                "it keeps what it has",
+            )));
+        }
         self.rows.delete(key).await
     }
 

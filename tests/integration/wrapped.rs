@@ -257,6 +257,53 @@ async fn a_wrapped_session_becomes_one_of_the_new_provider_without_a_sign_in() {
     assert_eq!((new.hits("/authorize"), new.hits("/token")), (0, 1));
 }
 
+/// Another application that lives by the cookie of the old system, or in which its sessions still count, keeps the session of who
+/// has moved in this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_another_application_lives_by_is_not_ended_at_the_old_system() {
+    let (old, new, upstream) = (
+        OldSystem::start().await,
+        Idp::start().await,
+        Echo::start().await,
+    );
+    let yaml = |percent, other: Option<&str>| {
+        let other = other.map_or_else(String::new, |more| {
+            format!(
+                "  other: {{ hosts: [other.test], upstream: {{ url: \"{}\" }}, identity_headers: {{ X-Remote-User: \"{{subject}}\" }}{more} }}\n",
+                upstream.url(),
+            )
+        });
+        let config = config(&old, &new, &upstream, percent);
+        let config = config.replace("rollout:", &format!("{other}rollout:"));
+        config + "sessions: { carry_over: [wrap, exchange] }\n" + BRIDGE
+    };
+    let cases = [
+        ("forwarded", Some(", forward_credentials: true")),
+        ("counts", Some(", provider: old")),
+        ("moves-too", Some("")),
+        ("alone", None),
+    ];
+    let proxy = Proxy::start(&yaml(0, None));
+    proxy.settled().await;
+    let mut browsers = Vec::new();
+    for (name, _) in cases {
+        let mut browser = with_session(&format!("{name}.1"));
+        assert_eq!(browser.open(&proxy, "/").await.status, 200);
+        browsers.push(browser);
+    }
+    for (before, ((name, other), browser)) in cases.iter().zip(&mut browsers).enumerate() {
+        proxy.edit(&yaml(100, *other));
+        let reloaded = "The configuration was reloaded.";
+        until(async || proxy.log().matches(reloaded).count() == before + 1).await;
+        assert_eq!(browser.open(&proxy, "/").await.status, 302, "{name}");
+        assert_eq!(browser.open(&proxy, "/").await.status, 200, "{name}");
+    }
+    // Of these the last, and by then those before are long past it.
+    until(async || old.has_ended("alone.1")).await;
+    let ended = cases.map(|(name, _)| old.has_ended(&format!("{name}.1")));
+    assert_eq!(ended, [false, false, false, true]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_does_not_notice_an_exchange_and_ends_with_the_session_that_it_gave() {
     let (old, new, echo) = (

@@ -253,7 +253,7 @@ impl Logins {
 
     /// Has a session, and the one that it was given for, in force as revoked: here at once, and everywhere when the store takes
     /// it.
-    async fn is_over_here(&self, row: [u8; 32], before: Option<[u8; 32]>) {
+    pub(super) async fn is_over_here(&self, row: [u8; 32], before: Option<[u8; 32]>) {
         let written = self.deps.revocations.end_both(&row, before.as_ref()).await;
         if let Err(error) = written {
             debug!(%error, "The end of a session is written down when the store is there again.");

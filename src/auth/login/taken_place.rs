@@ -89,14 +89,17 @@ impl Logins {
         if same {
             self.leads_on(ask, earlier, created).await;
         }
+        let followed = held.as_ref().and_then(Restored::came_by);
+        let followed = followed.map(|came_by| *came_by.follows());
         match self.deps.sessions.end(earlier, ask.now).await {
             Ok(Some(mut farewell)) => {
                 self.revoke_at_provider(ask, &mut farewell);
-                let followed = held.as_ref().and_then(Restored::came_by);
-                let followed = followed.map(|came_by| *came_by.follows());
                 let (row, before) = (farewell.row, farewell.follows.or(followed));
                 if !self.ends_exchanged(ask, row, before).await {
-                    warn!("What an earlier session of a browser was given for could not be ended.");
+                    warn!(
+                        "What an earlier session of a browser was given for could not be ended: it counts as revoked."
+                    );
+                    self.is_over_here(row, before).await;
                 }
                 for before in [Some(farewell.row), followed].into_iter().flatten() {
                     let made = (&before, &created.row);
@@ -105,7 +108,8 @@ impl Logins {
             }
             Ok(None) => {}
             Err(error) => {
-                warn!(error = %error, "An earlier session of a browser could not be ended.");
+                warn!(%error, "An earlier session of a browser could not be ended: it counts as revoked.");
+                self.is_over_here(earlier.row(), followed).await;
             }
         }
     }
