@@ -67,9 +67,14 @@ pub(crate) struct Traveller<'a> {
 }
 
 impl Traveller<'_> {
-    /// Only while both sides take logins there is another place to start at.
+    /// Only while both sides take logins there is another place to start at; and while sessions of the old side count, whoever has
+    /// one need not be sent round.
     const fn is_bounded(&self) -> bool {
-        matches!((self.arm, self.plan.stage.mode), (Arm::To, Mode::Canary))
+        match (self.arm, self.plan.stage.mode) {
+            (Arm::To, Mode::Canary) => true,
+            (Arm::To, Mode::ModernPrimary) => self.silent,
+            (Arm::To, Mode::LegacyOnly | Mode::Shadow | Mode::ModernOnly) | (Arm::From, _) => false,
+        }
     }
 
     /// By what the bound of an application knows this kind of way.

@@ -34,7 +34,7 @@ mappings! {
         no_data: At<NoDataWord>,
         /// What follows a rollback that happened by itself.
         after_rollback: RawAfterRollback,
-        /// The bound of harm in a step, for each application: what is beyond it starts at `from` meanwhile; whoever is in and is sent round silently (`sessions.carry_over`) has a bound of the same size apart from it. Stages with `guardrails: none`, and the modes `modern-primary` and `modern-only` have none: in these there is no other side to begin at, and what breaks then is seen when ten people in a row have not come back. Nor is there one where nobody can sign in in a browser at `from`. Where the first have failed, one more may try two minutes after the `window` of the last of them is over, and so on until `until_succeeded` are in. Instances that share a store have it together; each has its own while that does not answer, and with `control: pinned`.
+        /// The bound of harm in a step, for each application: what is beyond it starts at `from` meanwhile; whoever is in and is sent round silently (`sessions.carry_over`) has a bound of the same size apart from it, in `modern-primary` as well. Stages with `guardrails: none`, and sign-ins in the modes `modern-primary` and `modern-only` have none: in these there is no other side to begin at, and what breaks then is seen when ten people in a row have not come back. Nor is there one where nobody can sign in in a browser at `from`. Where the first have failed, one more may try two minutes after the `window` of the last of them is over, and so on until `until_succeeded` are in. Instances that share a store have it together; each has its own while that does not answer, and with `control: pinned`.
         first_logins: RawFirstLogins,
     }
 

@@ -519,6 +519,26 @@ async fn ten_may_be_sent_round_and_the_guards_hear_nothing_of_it() {
     }
 }
 
+/// Once all new sign-ins are at the new provider there is no other side for them, and there is for who still has a session of it.
+#[tokio::test]
+async fn ten_are_sent_round_at_once_where_everybody_signs_in_at_the_new_provider() {
+    let mut bench = Bench::new();
+    bench.plan.stage.mode = Mode::ModernPrimary;
+    let mut sent = 0;
+    for device in devices("d", 30) {
+        let traveller = Traveller {
+            silent: true,
+            ..bench.at(&device, Arm::To, 0)
+        };
+        let (journeys, key) = (&bench.journeys, &bench.key);
+        sent += usize::from(
+            journeys.may_start(&traveller, key).await && sets_out(journeys, &traveller, key).await,
+        );
+    }
+    assert_eq!(sent, 10);
+    assert_eq!(bench.start_all(&devices("d", 30), 1).await, 30);
+}
+
 #[tokio::test]
 async fn whoever_is_lost_on_the_way_round_is_no_fire() {
     let (shared, _) = Bench::several(1);
