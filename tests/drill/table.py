@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Recomputes the closing table of `authferry demo --drill --out DIR` from what was seen: table.py DIR."""
+"""Recomputes the closing table of `authferry demo --drill --out DIR` from what was seen: table.py DIR.
+
+Everything is counted at the browsers and at the application, but the stages and the rollbacks: these are what the operator's API
+said at that moment, and the ledger, whose chain is gone through here, has the same."""
 import hashlib, json, sys
 
 def ledger(path):
