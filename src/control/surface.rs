@@ -126,7 +126,8 @@ impl Surface {
     }
 }
 
-/// Of requests that were let in: how many the application took as we did, and to how many it answered 401.
+/// Of requests that were let in: how many the application took as we did, and to how many it answered 401. What it forbids to
+/// somebody whom it knows (403) is its own business; the report names it.
 pub(crate) fn agreed(all: &BTreeMap<Kind, Times>) -> BTreeMap<AppId, [u64; 2]> {
     let mut apps: BTreeMap<AppId, [u64; 2]> = BTreeMap::new();
     for (kind, times) in all {

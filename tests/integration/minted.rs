@@ -422,12 +422,21 @@ async fn a_token_of_ours_is_explained_as_what_it_was_made_of() {
     let said = explained(&token);
     assert_eq!(said["judged"], "bearer of old: good");
     assert_eq!(said["subject"], "uid-alice", "{said}");
+    let is_over = |token: &str| {
+        let said = explained(token);
+        let judged = said["judged"].as_str().unwrap();
+        assert!(judged.contains("self: "), "{judged}");
+        assert!(judged.contains("revoked"), "{judged}");
+    };
     let answer = post(&proxy, SHOP, REVOKE, &[("token", &token)]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let said = explained(&token);
-    let judged = said["judged"].as_str().unwrap();
-    assert!(judged.contains("self: "), "{judged}");
-    assert!(judged.contains("revoked"), "{judged}");
+    is_over(&token);
+    // Nor does one count whose person is revoked.
+    let token = exchanged(&proxy, &subject(&stage.old, "bob"), "ours").await;
+    assert_eq!(explained(&token)["judged"], "bearer of old: good");
+    let words = ["--subject", "uid-bob", "--reason", "left"];
+    assert!(revoke(&proxy, &words).0, "{}", proxy.log());
+    is_over(&token);
 }
 
 #[tokio::test(flavor = "multi_thread")]

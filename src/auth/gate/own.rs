@@ -153,6 +153,11 @@ impl Gate {
         let handed = self.handed(&credential, class, now).await?;
         let handed = handed.ok_or_else(|| refused(Refusal::Revoked))?;
         self.still_signed(&handed, class, now).await?;
+        let counts = self.deps.revocations.still_counts(&handed, &[], now);
+        let counts = counts.map_err(|error| AuthError::store(&error, class))?;
+        if !counts {
+            return Err(refused(Refusal::Revoked));
+        }
         let origin = handed.origin.ok_or_else(|| refused(Refusal::Revoked))?;
         let proof = token.stands_for(origin.identity());
         let proof = proof.ok_or_else(|| refused(Refusal::Policy))?;

@@ -49,7 +49,7 @@ mappings! {
     RawTokenClient {
         /// `none`: it is public (RFC 6749 §2.1), such as an application on a phone or a television, whose secret everybody could read. It names itself by `client_id`, and proves nothing: `device_code` and `refresh_token` are all that it may have, it asks about no tokens, and its requests are counted by the address that they come from. Its refresh tokens are bound to the key that it proves to hold, if it does (`DPoP`, RFC 9449 §5). Default: it proves who it is.
         auth: At<TokenClientAuth>,
-        /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated.
+        /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated. It has no end that `catalog --expiring` would know.
         secret_hashes: List<At<String>>,
         /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on. Beside one of `secret_hashes` both are good: its rotation has begun (`authferry clients rotate`), and is finished when this key is taken away. Two hashes take its place. For registrations whose secret nobody can read.
         learn_secret_at: At<String>,
@@ -81,7 +81,7 @@ mappings! {
         max: At<Span>,
         /// How long the one before the good one is forgiven, whose answer may have got lost. One that comes later was used by two: all of its family are over. At most `1m`. Default `10s`.
         grace: At<Span>,
-        /// The provider whose own refresh tokens it may bring: each is taken once, and one of ours is given in its place.
+        /// The provider whose own refresh tokens it may bring: each is taken once, and one of ours is given in its place. What came of it is renewed at that provider until it ends, wherever its person is assigned: access tokens are exchanged, the family stays. `legacy close` ends it there, and the client signs in anew.
         adopt: At<String>,
     }
 }

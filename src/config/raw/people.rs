@@ -76,7 +76,7 @@ mappings! {
     RawSessions {
         /// Their cookie.
         cookie: RawCookie,
-        /// Where they are kept, with pins and links. Default `embedded`. Not reloaded.
+        /// Where they are kept, with pins and links. A million sessions take a file of 0.9 GiB, and of 2.8 GiB where the provider has an `end_session_endpoint`: then each keeps its ID token, which a sign-out there has to show. Default `embedded`. Not reloaded.
         store: At<StoreWord>,
         /// The server of `store: redis`. Not reloaded.
         redis: RawRedis,

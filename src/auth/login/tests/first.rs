@@ -9,7 +9,7 @@ use crate::control::Rules;
 use crate::rollout::Guardrails;
 
 /// A step has begun in which the new provider has yet to prove itself.
-fn begins(world: &World) {
+pub(super) fn begins(world: &World) {
     world.journeys.configure(vec![Rules {
         rollout: world.plan.as_ref().unwrap().id.clone(),
         rails: Arc::new(Guardrails::default()),

@@ -65,6 +65,25 @@ async fn who_has_no_account_at_the_old_side_stays_at_the_new_one_when_the_switch
     );
 }
 
+/// Nor is there another place to begin at for them while the new side has yet to prove itself.
+#[tokio::test]
+async fn who_has_no_account_at_the_old_side_is_not_sent_there_by_the_bound_of_the_first_sign_ins() {
+    let (world, mut newcomer) = (joined(), Browser::default());
+    moves(&world, &mut newcomer, "newcomer").await;
+    first::begins(&world);
+    let mut last = String::new();
+    for _ in 0..11 {
+        let seen = open(&world, &mut Browser::default(), "/a").await;
+        last = seen.location;
+    }
+    assert!(last.starts_with("https://old.idp.test/"), "{last}");
+    let seen = open(&world, &mut newcomer, "/a").await;
+    assert!(
+        seen.location.starts_with("https://new.idp.test/"),
+        "{seen:?}"
+    );
+}
+
 #[tokio::test]
 async fn who_has_no_account_at_the_old_side_is_told_why_when_the_new_one_cannot_be_used() {
     let mut world = joined();
