@@ -39,7 +39,7 @@ def chart():
         return False, said.strip()[-300:]
     several = ["--set", "replicas=3", "--set", "ingress.enabled=true", "--set", "ingress.hosts={crm.corp.example}", "--set", "service.type=LoadBalancer", "--set", f"image.digest=sha256:{'0' * 64}"]
     kinds = set()
-    for version in ("1.25", "1.31", "1.37"):
+    for version in (f"1.{minor}" for minor in range(25, 38)):
         for name, options in {"plain": [], "several": several, "bare": ["--set", "secretName=", "--set", "tlsSecretName=", "--set", "networkPolicy.enabled=false"]}.items():
             code, made = sh(helm, "template", "authferry", ROOT / "deploy/helm", "--namespace", "authferry", "--kube-version", f"{version}.0", *options)
             if code:
@@ -69,4 +69,4 @@ def chart():
     sh(ROOT / "deploy/kubernetes/make", plain)
     if plain.read_text() != (ROOT / "deploy/kubernetes/authferry.yaml").read_text():
         return False, "deploy/kubernetes/authferry.yaml is not what deploy/kubernetes/make makes"
-    return {"StatefulSet", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Ingress"} <= kinds, f"lint, {len(kinds)} kinds in 1.25, 1.31 and 1.37, configuration checked"
+    return {"StatefulSet", "Service", "ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Ingress"} <= kinds, f"lint, {len(kinds)} kinds in 1.25 to 1.37, configuration checked"
