@@ -22,7 +22,7 @@ real:
 rules:
 	tests/real/rules
 
-ci: fmt lint bare deny corpus test
+ci: fmt lint bare deny corpus test fuzz-short
 
 fmt:
 	$(CARGO) fmt --check

@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::harness::Answer;
@@ -166,6 +167,10 @@ impl Open {
             loop {
                 let n = self.stream.read(&mut chunk).await.unwrap();
                 seen.extend_from_slice(&chunk[..n]);
+                // The application may be asked whether it is still there.
+                while self.socket && seen.starts_with(&[0x89, 0x00]) {
+                    seen.drain(..2);
+                }
                 let whole = if self.socket { 4 } else { 5 };
                 if n == 0 || whole <= seen.len() {
                     return;
@@ -199,7 +204,7 @@ async fn what_is_open_goes_on_while_its_session_is_renewed_and_ends_with_who_is_
         Open::of(&proxy, &browser, false).await,
     ];
     // Nobody else comes: what is open has its session renewed itself, three times.
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     while new.hits("/token") < 4 {
         for one in &mut open {
             assert!(one.is_open().await, "{}", proxy.log());
@@ -223,6 +228,31 @@ async fn what_is_open_goes_on_while_its_session_is_renewed_and_ends_with_who_is_
     }
     // Counted when both ends have heard of it.
     until(async || 2.0 <= proxy.metric(closed).await).await;
+}
+
+/// Five seconds after the end of its session at the latest.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_ends_with_its_session() {
+    let (old, new) = (Idp::start().await, Idp::start().await);
+    let upstream = application().await;
+    let lasts = "sessions: { absolute: 1m }";
+    let proxy = Proxy::start(&config(&old, &new, upstream, lasts));
+    proxy.settled().await;
+    let before = Instant::now();
+    let browser = signed_in(&proxy).await;
+    let after = Instant::now();
+    let mut socket = Open::of(&proxy, &browser, true).await;
+    let mut events = Open::of(&proxy, &browser, false).await;
+    let life = Duration::from_mins(1);
+    for one in [&mut socket, &mut events] {
+        one.ends(life + Duration::from_secs(20)).await;
+        let ended = Instant::now();
+        // A session counts in whole seconds.
+        let early = before + life - Duration::from_secs(1);
+        assert!(early <= ended, "{:?}", ended - before);
+        let late = after + life + Duration::from_secs(5 + 1);
+        assert!(ended <= late, "{:?}\n{}", ended - after, proxy.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
