@@ -398,33 +398,3 @@ async fn a_session_of_the_old_side_that_has_run_out_leads_to_the_new_one_once_an
         assert!(old.admitted.is_none(), "{old:?}");
     }
 }
-
-/// A new sign-in in the same browser ends the session before it, whether the store takes its row away or not.
-#[tokio::test]
-async fn a_session_is_over_after_a_new_sign_in_though_the_store_keeps_its_row() {
-    for side in [Arm::From, Arm::To] {
-        let store = Arc::new(FakeStore::default());
-        let mut world = World::on(
-            Arc::clone(&store) as _,
-            FakeProvider::old().with_login(),
-            FakeProvider::new(),
-        );
-        plan_of(&mut world, Arm::To);
-        let mut browser = Browser::default();
-        let second_tab = open(&world, &mut browser, "/a").await;
-        everybody_to(&mut world, side);
-        log_in(&world, &mut browser, "alice").await;
-        let before = browser.clone();
-        store.keeps.store(true, Ordering::SeqCst);
-        let callback = signed_in(&second_tab.location, "alice");
-        open(&world, &mut browser, &callback).await;
-        assert_ne!(browser.jar[COOKIE], before.jar[COOKIE]);
-        for keeps in [true, false] {
-            store.keeps.store(keeps, Ordering::SeqCst);
-            let seen = open(&world, &mut browser, "/").await;
-            assert_eq!(seen.admitted.unwrap().arm(), Some(Arm::To), "{keeps}");
-            let seen = open(&world, &mut before.clone(), "/").await;
-            assert!(seen.admitted.is_none(), "{keeps}: {seen:?}");
-        }
-    }
-}
