@@ -33,7 +33,7 @@ pub(crate) struct FakeStore {
     pub(crate) away: AtomicBool,
     /// It takes nothing more.
     pub(crate) full: AtomicBool,
-    /// It takes no row away.
+    /// It takes no row of a session away, and nothing in its place.
     pub(crate) keeps: AtomicBool,
     /// How often it was asked for a row.
     pub(crate) reads: AtomicUsize,
@@ -65,6 +65,12 @@ impl Store for FakeStore {
         self.there()?;
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Full(String::from("it takes nothing more")));
+        }
+        let replaces = matches!(condition, Some((Expect::Version(_), _)));
+        if replaces && row.key.table == "session" && self.keeps.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable(String::from(
+                "it keeps what it has",
+            )));
         }
         let halts = {
             let mut at = self.halts_at.lock().unwrap();

@@ -165,7 +165,12 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
     assert!(with.of("ledger verified").starts_with("yes"), "{shown}");
     assert_eq!(with.code, Some(0), "{shown}");
     let took: f64 = with.of("took").trim_end_matches(" s").parse().unwrap();
-    assert!(took < 120.0, "about a minute, and it took {took} s");
+    // As it is shipped, and with the machine for itself.
+    let is_made_to_show = cfg!(not(debug_assertions));
+    assert!(
+        !is_made_to_show || took < 120.0,
+        "about a minute, and it took {took} s"
+    );
     let without = without_rollback(&with);
     keep("", &with, Some(&without));
 }

@@ -250,7 +250,8 @@ async fn what_is_open_ends_with_its_session() {
         // A session counts in whole seconds.
         let early = before + life - Duration::from_secs(1);
         assert!(early <= ended, "{:?}", ended - before);
-        let late = after + life + Duration::from_secs(5 + 1);
+        // And as much again for a machine that is busy.
+        let late = after + life + Duration::from_secs(5 + 5);
         assert!(ended <= late, "{:?}\n{}", ended - after, proxy.log());
     }
 }

@@ -20,16 +20,12 @@ use crate::identity::CanonicalSubject;
 use crate::identity::Credential;
 use crate::identity::CredentialClass;
 use crate::identity::Identity;
-use crate::identity::ProviderId;
 use crate::identity::Refusal;
 use crate::providers::Provider;
 use crate::providers::ProviderError;
 use crate::providers::Refreshed;
 use crate::revocation::Notice;
 use crate::revocation::Spent;
-use crate::rollout;
-use crate::rollout::Acceptance;
-use crate::rollout::Plan;
 use crate::secret::Secret;
 use crate::session::AskAgain;
 use crate::session::CameBy;
@@ -126,7 +122,7 @@ impl Gate {
             let owner = Arc::clone(theirs.owner().ok()?.owner);
             Some((owner, theirs.credential()?))
         });
-        let theirs = theirs.filter(|(owner, _)| !self.is_lived_by(asked, owner.id()));
+        let theirs = theirs.filter(|_| !Self::is_lived_by(asked));
         let earlier = Earlier {
             row: *follows,
             theirs: theirs.filter(|(owner, _)| owner.ends_sessions()),
@@ -138,17 +134,10 @@ impl Gate {
         earlier.ends_soon();
     }
 
-    /// Whether an application lives by the cookie of an old system: its upstream gets it, or sessions of that side count for the
-    /// same person in another one, who would be signed out of it by surprise.
-    fn is_lived_by(&self, asked: &Asked<'_>, owner: &ProviderId) -> bool {
-        let (cohorts, class) = (&self.deps.cohorts, CredentialClass::Session);
-        let (kill, facts, now) = (asked.kill, asked.facts, asked.now);
-        let takes = |plan: &Plan| {
-            let honours = rollout::accept(plan, cohorts, kill, owner, class, facts, now);
-            plan.stage.is_brown(now) || honours < Acceptance::NotAccepted
-        };
-        asked.policy.forwards_credentials()
-            || asked.policy.others().any(|plan| plan.is_none_or(takes))
+    /// Whether an application lives by the cookie of the old system, as long as it is there: the upstream of this one or of another
+    /// gets it, or another one does not move. In one that moves as well its person is moved, too.
+    fn is_lived_by(asked: &Asked<'_>) -> bool {
+        asked.policy.forwards_credentials() || asked.policy.others().any(|plan| plan.is_none())
     }
 }
 

@@ -153,7 +153,10 @@ impl Gate {
         let handed = self.handed(&credential, class, now).await?;
         let handed = handed.ok_or_else(|| refused(Refusal::Revoked))?;
         self.still_signed(&handed, class, now).await?;
-        let counts = self.deps.revocations.still_counts(&handed, &[], now);
+        let issuer = token.identity().key.issuer.as_str();
+        let named = token.grounds().token.clone();
+        let names: Vec<_> = named.into_iter().map(|token| (issuer, token)).collect();
+        let counts = self.deps.revocations.still_counts(&handed, &names, now);
         let counts = counts.map_err(|error| AuthError::store(&error, class))?;
         if !counts {
             return Err(refused(Refusal::Revoked));

@@ -32,7 +32,7 @@ impl Logins {
     fn has_bound(&self, ask: &Ask<'_>, begin: &Begin, plan: &Plan, assigned: &Assignment) -> bool {
         assigned.arm == Arm::To
             && ![RuleRef::Kill, RuleRef::Mode].contains(&assigned.rule)
-            && self.has_door_at(ask, &plan.from)
+            && (ask.policy.forms.contains_key(&plan.from) || self.has_page(&plan.from))
             && !begin.device.is_only_there(plan)
     }
 
@@ -42,8 +42,12 @@ impl Logins {
             let path = form.split_once('?').map_or(form.as_str(), |(path, _)| path);
             path != ask.request.facts.path
         });
+        form || self.has_page(provider)
+    }
+
+    fn has_page(&self, provider: &ProviderId) -> bool {
         let owner = self.deps.providers.named(provider);
-        form || owner.is_some_and(|owner| owner.login().is_some())
+        owner.is_some_and(|owner| owner.login().is_some())
     }
 
     /// Whether there is a sign-in page where a browser is assigned, as far as that is known before anything is asked. Nothing

@@ -97,7 +97,7 @@ impl Logins {
                 let (row, before) = (farewell.row, farewell.follows.or(followed));
                 if !self.ends_exchanged(ask, row, before).await {
                     warn!(
-                        "What an earlier session of a browser was given for could not be ended: it counts as revoked."
+                        "What an earlier session of a browser was given for could not be ended: it is revoked."
                     );
                     self.is_over_here(row, before).await;
                 }
@@ -108,7 +108,8 @@ impl Logins {
             }
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, "An earlier session of a browser could not be ended: it counts as revoked.");
+                // What was to go on with the new one ends with it: better than that anybody goes on with the one before.
+                warn!(%error, "An earlier session of a browser could not be ended: it is revoked.");
                 self.is_over_here(earlier.row(), followed).await;
             }
         }
