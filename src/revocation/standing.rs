@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::clock::UnixTime;
 use crate::identity::CanonicalSubject;
@@ -225,9 +226,11 @@ impl Standing {
 }
 
 impl Standing {
-    /// Whether what does not hold would, if it had begun now: seconds are whole in a token, and clocks differ.
+    /// Whether what does not hold would, if it had begun in a second: seconds are whole in a token, clocks differ, and `now` may be
+    /// the moment in which it was revoked.
     pub(crate) fn is_early(&self, now: UnixTime) -> bool {
-        self.marks.began.is_some() && !self.index.denies(self.marks.all(), Some(now), now)
+        let soon = now + Duration::from_secs(1);
+        self.marks.began.is_some() && !self.index.denies(self.marks.all(), Some(soon), now)
     }
 
     /// Whether what does not hold is barred by a provider: to sign in once more would not help.
