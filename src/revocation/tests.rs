@@ -190,6 +190,21 @@ async fn every_kind_of_target_denies_what_it_names() {
     assert!(here.holds(Some(at(0))));
 }
 
+/// A provider is revoked as a whole, and asked for the next token in that very moment: it would hold in a second, and what began
+/// before never will.
+#[tokio::test]
+async fn what_is_asked_for_in_the_moment_of_a_revocation_is_only_too_early() {
+    let here = Instance::on(&shared().1);
+    let target = Target::Provider {
+        provider: String::from("modern"),
+    };
+    here.revoke(target).await.unwrap();
+    let standing = here.standing(Some(at(0)));
+    assert!(!standing.holds(at(0)) && standing.is_early(at(0)));
+    let undated = here.standing(None);
+    assert!(!undated.holds(at(0)) && !undated.is_early(at(0)));
+}
+
 #[tokio::test]
 async fn a_logout_leaves_what_does_not_say_when_it_began_to_its_owner() {
     let here = Instance::on(&memory());
