@@ -171,6 +171,7 @@ fn a_fault_in_the_ramp_harms_few_and_everybody_else_moves_unnoticed() {
         !is_made_to_show || took < 120.0,
         "about a minute, and it took {took} s"
     );
+    assert!((1..15).contains(&with.harmed()), "of all three\n{shown}");
     let without = without_rollback(&with);
     keep("", &with, Some(&without));
 }
