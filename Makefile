@@ -1,5 +1,5 @@
 # `make test` is the command that proves a checkout; `make ci` is what the machine runs.
-.PHONY: bare corpus need move interop drill test unit guards real rules cases control variants fuzz suites faults soak ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
+.PHONY: bare corpus need move interop drill test unit guards real rules cases control variants fuzz suites faults soak revoked ci fmt lint deny advisories sbom repro demo bench bench-peers bench-instructions
 CARGO ?= cargo
 # What is said of somebody's own installation says nothing of those that are tested here.
 unexport AUTHFERRY_CONFIG AUTHFERRY_LISTEN AUTHFERRY_ADMIN_LISTEN AUTHFERRY_ADMIN_SOCKET AUTHFERRY_STATE_DIR AUTHFERRY_KILL AUTHFERRY_LOG
@@ -65,6 +65,11 @@ variants:
 interop:
 	rm -f $(LAST)
 	INTEROP_ROWS=$(abspath $(LAST)) tests/interop/run; status=$$?; tests/results.py interop $(LAST); exit $$status
+
+# How soon what is revoked at one of two instances is over at both: over one Redis, kept verdicts and restarts among it.
+revoked:
+	rm -f $(LAST)
+	REVOKED_ROWS=$(abspath $(LAST)) $(CARGO) test --features real-servers --test integration -- within_two_seconds --test-threads=1; status=$$?; tests/results.py revoked $(LAST); exit $$status
 
 # What the guards promise, with all runs: a healthy day 300 times, and both tables of deploy/README.md.
 guards:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What long runs showed, kept beside them: tables whose rows say when, and of which revision, they were last made.
 
-  tests/results.py cases|variants|control|drill|guards|move VERDICTS.json # what a test wrote
+  tests/results.py cases|variants|control|drill|guards|move|revoked VERDICTS.json # what a test wrote
   tests/results.py interop SEEN.tsv
   … | tests/results.py fuzz                                # lines `PASS|FAIL TARGET: RUNS runs`
   … | tests/results.py release                             # lines `WHAT`, a tab, what was shown; only of what passed
@@ -87,6 +87,9 @@ def main():
         rows = [json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines()]
         rows = sorted((who, f"{moved:g}", *rest) for who, moved, *rest in rows)
         write("tests/integration/RESULTS.md", "make move", ("Stage, and who comes to it", "At the new side", "Sign-ins", "Not needed", "Header changes", "Lost links"), rows)
+    elif kind == "revoked":
+        rows = sorted(json.loads(line) for line in pathlib.Path(given[0]).read_text().splitlines())
+        write("tests/integration/RESULTS-revoked.md", "make revoked", ("What is revoked, and what of it is over", "Sooner than", "The slowest", "Times"), rows)
     elif kind == "interop":
         (_, *clients), *steps = [line.split("\t") for line in pathlib.Path(given[0]).read_text().splitlines()]
         expected = dict(line.split("\t", 1) for line in (ROOT / "tests/interop/expected.tsv").read_text().splitlines())

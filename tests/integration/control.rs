@@ -185,6 +185,58 @@ async fn nobody_is_moved_to_a_provider_that_does_not_answer() {
     assert!(goes_to(&proxy, &new).await);
 }
 
+/// Its answer counts, whatever else would let the stage be left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_is_left_when_the_hook_of_its_file_says_so() {
+    let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);
+    let hook = Echo::start().await;
+    let at = |path: &str| {
+        let url = format!("{}{path}", hook.url());
+        let token = "{ file: {dir}/hook.token }";
+        let require = format!("require: {{ webhook: {{ url: \"{url}\", token: {token} }} }}");
+        staged(&old, &new, &upstream).replace(
+            "mode: legacy-only }",
+            &format!("mode: legacy-only, promote: {{ when: auto, {require} }} }}"),
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hook.token"), "of-the-hook").unwrap();
+    let proxy = Proxy::start_in(dir, &at("/asks/again"));
+    let dir = proxy.dir().to_owned();
+    proxy.settled().await;
+    good(&dir, &["ctl", "start", "--reason", "IAM-1"]);
+    until(async || good(&dir, &["ctl", "status"]).contains("held at install")).await;
+    let status = good(&dir, &["ctl", "status"]);
+    assert!(
+        status.contains("webhook") && status.contains("401"),
+        "{status}"
+    );
+    assert!(goes_to(&proxy, &old).await);
+
+    let loads = async || {
+        let series = "authferry_config_reloads_total{outcome=\"success\"}";
+        proxy.metric(series).await
+    };
+    let before = loads().await;
+    proxy.edit(&at("/yes"));
+    until(async || before < loads().await).await;
+    let status = good(&dir, &["ctl", "status"]);
+    assert!(
+        status.contains("held at install"),
+        "it is not asked again: {status}"
+    );
+    good(&dir, &["ctl", "resume", "--reason", "IAM-2"]);
+    until(async || good(&dir, &["ctl", "status"]).contains("at ramp/0.01")).await;
+    let asked = hook.last();
+    assert_eq!(asked.line(), "POST /yes HTTP/1.1");
+    assert_eq!(asked.all("authorization"), ["Bearer of-the-hook"]);
+    let about: Value = serde_json::from_slice(&asked.body).unwrap();
+    assert_eq!(
+        about,
+        serde_json::json!({ "rollout": "move", "step": "install", "next": "ramp/0.01" })
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_whose_sessions_cannot_be_confirmed_are_counted_by_the_guards() {
     let (old, new, upstream) = (Idp::start().await, Idp::start().await, Echo::start().await);

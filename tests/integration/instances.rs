@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Child;
 use std::process::Command;
@@ -203,6 +204,9 @@ pub(crate) async fn ready(proxy: &Proxy) {
 /// How often [`always_within`] does it.
 const ROUNDS: usize = 5;
 
+/// Where `make revoked` wants the rows of its table, one a line, as JSON.
+const ROWS: &str = "REVOKED_ROWS";
+
 /// Does something five times, each in less than `most`: on a machine that is idle, without exception. What a busy one keeps this
 /// test itself from running for after [`Beat::acknowledged`] is not counted ([`Beat::took`]), and each time is printed.
 #[expect(
@@ -210,6 +214,7 @@ const ROUNDS: usize = 5;
     reason = "how long it took is what a run is to show"
 )]
 pub(crate) async fn always_within(
+    what: &str,
     most: Duration,
     mut attempt: impl AsyncFnMut(usize, &Beat) -> Duration,
 ) {
@@ -222,6 +227,21 @@ pub(crate) async fn always_within(
     println!("within {most:?}: {rounds:?}");
     let late = rounds.iter().any(|took| most <= *took);
     assert!(!late, "not within {most:?}: {rounds:?}");
+    if let Some(path) = crate::moved::given(ROWS) {
+        let slowest = rounds.iter().max().unwrap().as_millis();
+        let row = serde_json::json!([
+            what,
+            format!("{most:?}"),
+            format!("{slowest} ms"),
+            rounds.len()
+        ]);
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        writeln!(file, "{row}").unwrap();
+    }
 }
 
 /// Wakes a hundred times in a second, and knows how much later than that it woke.
@@ -453,7 +473,9 @@ async fn what_is_revoked_at_one_instance_is_over_at_both_within_two_seconds_and_
     let (mut alice, mut hers, bob) = (String::new(), String::new(), new.token("bob"));
     let his = "opaque-of-bob".to_owned();
     old.opaque(&his, "bob");
-    always_within(Duration::from_secs(2), async |number, beat| {
+    let what =
+        "`authferry revoke` at one of two instances: its token, kept at both, is refused by both";
+    always_within(what, Duration::from_secs(2), async |number, beat| {
         // Each time another person: whoever was revoked stays so.
         let name = format!("alice{number}");
         alice = new.token(&name);
@@ -511,7 +533,8 @@ async fn a_logout_that_a_provider_tells_one_instance_of_holds_at_both_within_two
     new.signs_in("bob");
     let his = sign_in(&b).await;
     let (mut alice, mut hers) = (String::new(), String::new());
-    always_within(Duration::from_secs(2), async |number, beat| {
+    let what = "a back-channel logout at one of two instances: session and token, kept at the other, are refused there";
+    always_within(what, Duration::from_secs(2), async |number, beat| {
         // Each time another person: whoever has just signed out is out with what was issued in that second.
         let name = format!("alice{number}");
         alice = new.token(&name);

@@ -88,7 +88,8 @@ token_endpoint:
     ready(&b).await;
     let other = exchanged(&a, &subject(&old, "bob"), "app").await;
     let mut over = Vec::new();
-    always_within(Duration::from_secs(2), async |number, beat| {
+    let what = "RFC 7009 at one of two instances: what was handed out, kept at the other, is refused there";
+    always_within(what, Duration::from_secs(2), async |number, beat| {
         let own = subject(&old, &format!("alice{number}"));
         let (given, minted) = (
             exchanged(&a, &own, "app").await,

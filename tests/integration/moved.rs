@@ -52,12 +52,12 @@ fn told(upstream: &Echo, link: &str) -> Vec<Vec<String>> {
     FIELDS.map(|name| page.all(name)).to_vec()
 }
 
-/// What `make move` says beside.
+/// What the command that started this run says beside.
 #[expect(
     clippy::disallowed_methods,
     reason = "a run is told by its environment where its table goes"
 )]
-fn given(name: &str) -> Option<String> {
+pub(crate) fn given(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
