@@ -390,6 +390,38 @@ fn a_client_secret_ends_when_the_configuration_says_so() {
     assert_eq!((code, said.contains("web")), (Some(0), false), "{said}");
 }
 
+#[test]
+fn a_client_of_ours_is_listed_when_what_it_proves_itself_with_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "version: 1
+server: {{ state_dir: state }}
+providers:
+  new: {{ oidc: {{ issuer: \"https://new.corp.example\", verify: {{ audiences: [crm] }} }} }}
+apps:
+  crm: {{ hosts: [crm.corp.example], provider: new, upstream: {{ url: \"http://127.0.0.1:8081\" }} }}
+exchange:
+  ours: {{ mint: {{ issuer: \"https://ferry.corp.example\", audiences: [api] }} }}
+token_endpoint:
+  app: crm
+  origin: https://crm.corp.example
+  audiences: {{ api: {{ exchanges: [ours] }} }}
+  clients:
+    shop: {{ secret_hashes: [\"sha256:{hash}\"], expires: \"2024-02-03T04:05:06Z\", grants: [token_exchange], audiences: [api] }}
+    till: {{ secret_hashes: [\"sha256:{hash}\"], expires: \"2124-02-03T04:05:06Z\", grants: [token_exchange], audiences: [api] }}
+    desk: {{ secret_hashes: [\"sha256:{hash}\"], grants: [token_exchange], audiences: [api] }}
+",
+        hash = "a5".repeat(32)
+    );
+    fs::write(dir.path().join("ends.yaml"), text).unwrap();
+    let output = run_in(dir.path(), &["catalog", "--expiring", "30d", "ends.yaml"]);
+    let said = words(&output);
+    let row = "| client secret | `shop` | client of token_endpoint | ended 2024-02-03T04:05:06Z | by you |";
+    assert!(said.contains(row), "{said}");
+    assert!(!said.contains("till") && !said.contains("desk"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[cfg(not(feature = "pkcs11"))]
 #[test]
 fn keys_in_a_module_need_a_build_that_can_use_one() {

@@ -48,12 +48,11 @@ def cases(path, command, verdicts):
     rows = []
     for group, count in [*report["groups"].items(), ("all", report["total"])]:
         of = [case for case in report["cases"] if case["group"] == group]
-        failed = "; ".join(f"{case['id']}: {'; '.join(case['reasons'])}" for case in of if case["verdict"] == "fail")
-        skipped = "; ".join(f"{case['id']}: {'; '.join(case['reasons'])}" for case in of if case["verdict"] == "skip")
-        rows.append((group, count["passed"], count["failed"], count["skipped"], failed or "-", skipped or "-"))
+        said = lambda verdict, what: "; ".join(f"{case['id']}: {'; '.join(case[what])}" for case in of if case["verdict"] == verdict and case[what]) or "-"
+        rows.append((group, count["passed"], count["failed"], count["skipped"], said("fail", "reasons"), said("skip", "reasons"), said("pass", "measured")))
     if "sent" in report:
-        rows[-1] = (*rows[-1][:4], "-", f"{report['sent']} variants were sent")
-    write(path, command, ("Group", "Passed", "Failed", "Skipped", "What failed", "What was skipped"), rows)
+        rows[-1] = (*rows[-1][:5], f"{report['sent']} variants were sent", "-")
+    write(path, command, ("Group", "Passed", "Failed", "Skipped", "What failed", "What was skipped", "What was measured"), rows)
 
 
 def main():

@@ -138,7 +138,9 @@ impl AppPolicy {
             // The first is the one that a login sets.
             let mut cookies = owners.cookies.iter();
             let (cookie, _) = cookies.find(|(_, owner)| *owner.id() == plan.from)?;
-            Some(TypedForm::new(form, fields, cookie))
+            let all = owners.cookies.iter().map(|(cookie, _)| &**cookie);
+            let all = all.chain([&*owners.session_cookie]);
+            Some(TypedForm::new(form, fields, cookie, all))
         });
         let reach = plan
             .as_deref()

@@ -2,6 +2,8 @@
 //! only once the application has found it good: by the session that it gives, and gives to nobody else.
 
 use std::fmt;
+#[cfg(any(test, fuzzing))]
+use std::iter;
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -27,6 +29,8 @@ pub(crate) struct TypedForm {
     fields: FormFields,
     /// The cookie by which the application knows who has signed in.
     cookie: Box<str>,
+    /// All cookies by which somebody is known at the application, that one among them.
+    sessions: Vec<Box<str>>,
 }
 
 /// What somebody typed. Nobody has judged it.
@@ -42,13 +46,20 @@ impl fmt::Debug for Typed {
 }
 
 impl TypedForm {
-    /// `start`: where it is shown, a path and perhaps a query. `cookie`: what a login sets.
-    pub(super) fn new(start: &str, fields: FormFields, cookie: &str) -> Self {
+    /// `start`: where it is shown, a path and perhaps a query. `cookie`: what a login sets; `others`: by which people are known,
+    /// too, at this side or another.
+    pub(super) fn new<'a>(
+        start: &str,
+        fields: FormFields,
+        cookie: &'a str,
+        others: impl Iterator<Item = &'a str>,
+    ) -> Self {
         let path = start.split('?').next().unwrap_or_default();
         Self {
             start: path.into(),
             fields,
             cookie: cookie.into(),
+            sessions: [cookie].into_iter().chain(others).map(Into::into).collect(),
         }
     }
 
@@ -73,7 +84,7 @@ impl TypedForm {
     /// address that it is sent to.
     pub(crate) fn read(&self, query: Option<&str>, body: &[u8]) -> Option<Typed> {
         let body = std::str::from_utf8(body).ok()?;
-        let sessions = [&self.cookie].into_iter().chain(self.remembered());
+        let sessions = self.sessions.iter().chain(self.remembered());
         let sessions: Vec<_> = sessions.map(|name| folded(name.as_bytes())).collect();
         let ours = [&self.fields.username, &self.fields.password];
         let ours = ours.map(|name| folded(name.as_bytes()));
@@ -231,7 +242,7 @@ pub(super) fn promise(bytes: &[u8]) {
         claim: None,
         remembered: Vec::new(),
     };
-    let form = TypedForm::new("/login", fields, "SID");
+    let form = TypedForm::new("/login", fields, "SID", iter::empty());
     if let Some(typed) = form.read(None, bytes) {
         let both = [typed.username.expose(), typed.password.expose()];
         let length: usize = both.iter().map(|text| text.len()).sum();
@@ -261,7 +272,7 @@ mod tests {
             claim: None,
             remembered: vec!["keep-me".into()],
         };
-        TypedForm::new("/auth/?lang=en", fields, "SID")
+        TypedForm::new("/auth/?lang=en", fields, "SID", ["OTHER"].into_iter())
     }
 
     fn read(body: &str) -> Option<(String, String)> {
@@ -301,6 +312,7 @@ mod tests {
             "user=alice&pass+word=a&SID=b",
             "user=alice&pass+word=a&s%69d=b",
             "user=alice&pass+word=a&Keep-Me=1",
+            "user=alice&pass+word=a&other=b",
             // Which of them an application takes is not known.
             "user=alice&pass+word=a&PASS_WORD=b",
             "user=alice&pass+word=a&pass+word[]=b",
@@ -313,7 +325,13 @@ mod tests {
             assert_eq!(read(body), None, "{body}");
         }
         assert!(read("user=alice&pass+word=a%26%23%3B%26%23x%3B").is_some());
-        for query in ["pass+word=b", "a=b&USER=bob", "SID=c", "a;keep-me=1"] {
+        for query in [
+            "pass+word=b",
+            "a=b&USER=bob",
+            "SID=c",
+            "%4fTHER=c",
+            "a;keep-me=1",
+        ] {
             let typed = form().read(Some(query), b"user=alice&pass+word=a");
             assert!(typed.is_none(), "{query}");
         }

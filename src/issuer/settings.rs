@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::UnixTime;
 use crate::identity::ProviderId;
 use crate::identity::Thumbprint;
 use crate::providers::settings::OAuthClient;
@@ -64,6 +65,8 @@ pub(crate) struct Client {
     pub(crate) keys: Option<KeySet>,
     /// Its certificates (RFC 8705 §2.2).
     pub(crate) certificates: Vec<Thumbprint>,
+    /// When all these are to have been replaced.
+    pub(crate) expires: Option<UnixTime>,
     /// By what right it may get tokens.
     pub(crate) grants: Vec<Grant>,
     /// Whom they may be for.
@@ -159,6 +162,7 @@ pub(crate) fn for_test(grant: &str) -> Settings {
             learn_at: None,
             keys: None,
             certificates: Vec::new(),
+            expires: None,
             grants: grants.filter(|own| own.as_str() == grant).collect(),
             audiences: Vec::new(),
             scopes: Vec::new(),

@@ -394,3 +394,46 @@ const fn place(digest: &[u8; 32]) -> Key<'_> {
         key: digest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::KeyPrint;
+
+    const DIGEST: [u8; 32] = [7; 32];
+
+    fn row(more: &str) -> Option<Handed> {
+        let text =
+            format!(r#"{{"clients":["shop"],"minted":true,"ends":5000,"began":1000{more}}}"#);
+        read(text.as_bytes(), DIGEST)
+    }
+
+    /// As it was written before anybody noted who has signed, and for whom.
+    #[test]
+    fn a_row_of_an_earlier_program_counts_as_it_did() {
+        let old = row(r#","marks":"""#).unwrap();
+        assert!(old.is_of("shop") && !old.is_over() && old.minted);
+        assert_eq!(old.ends, UnixTime::from_millis(5_000));
+        assert!(old.signers.is_empty() && old.owners.is_empty() && old.origin.is_none());
+        // And nothing is made of one that nobody can have written.
+        assert!(row("").is_none());
+        assert!(row(r#","marks":"AA""#).is_none(), "half a mark");
+        let short = r#","marks":"","signers":[{"provider":"new","key":"AAAA"}]"#;
+        assert!(row(short).is_none(), "no key is so short");
+    }
+
+    /// What is lost of them ends nothing when its key goes.
+    #[test]
+    fn who_has_signed_is_noted_and_read_again() {
+        let mut handed = row(r#","marks":"""#).unwrap();
+        // Two providers may publish the same key: each is one of its own.
+        handed.signers = ["old", "new"]
+            .map(|provider| Signer {
+                provider: ProviderId::new(provider),
+                key: KeyPrint::from_bytes([3; 16]),
+            })
+            .into();
+        let again = read(&handed.written().unwrap(), DIGEST).unwrap();
+        assert_eq!(again.signers, handed.signers);
+    }
+}

@@ -955,6 +955,8 @@ async fn two_hundred_clients_move_without_a_change_of_theirs_and_without_a_faile
         // No call fails, however busy the machine is that plays both providers.
         let patient = "limits: { timeout: 60s }, verify: { audiences: [app] }";
         let text = text.replace("verify: { audiences: [app] }", patient);
+        let routes = "    routes: [{ path: /only-old/*, exchange: to-old }, { path: /only-new/*, exchange: to-new }, { path: /* }]\n";
+        let text = text.replacen("    public_paths: [/public/*]\n", routes, 1);
         text.replace("  assign:\n", &format!("  assign:\n{rules}"))
             + "cohorts: { pinned: { client_id: [c7] }, early: { client_id: [c9] } }\n"
     };
@@ -987,6 +989,20 @@ async fn two_hundred_clients_move_without_a_change_of_theirs_and_without_a_faile
         for used in [&own["access_token"], &got["access_token"]] {
             let answer = crate::revoke::call(&proxy, used.as_str().unwrap()).await;
             assert_eq!(answer.status, 200, "{n}: {}", proxy.log());
+        }
+        // What takes tokens of one side alone gets such, whichever side the client has come to.
+        let apis = [("old", &old), ("new", &new)].into_iter();
+        for (side, idp) in apis.filter(|_| n.is_multiple_of(20)) {
+            let path = format!("/only-{side}/{n}");
+            let bearer = format!("Bearer {}", got["access_token"].as_str().unwrap());
+            let fields = [("Host", "app.test"), ("Authorization", &*bearer)];
+            let answer = request(proxy.address, "GET", &path, &fields, b"").await;
+            assert_eq!(answer.status, 200, "{path}: {}", proxy.log());
+            let mut seen = upstream.seen();
+            seen.retain(|seen| seen.line().starts_with(&format!("GET {path} ")));
+            let told = seen.pop().unwrap().all("authorization");
+            let token = told[0].strip_prefix("Bearer ").unwrap();
+            assert_eq!(claims(&json!(token))["iss"], json!(idp.issuer()), "{path}");
         }
         claims(&own["access_token"])["iss"].clone()
     };

@@ -16,6 +16,7 @@ use crate::harness::request;
 use crate::reload::until;
 use crate::report::report;
 use crate::report::rows;
+use crate::revoke::call;
 
 /// A line of a password file; the hash is as cheap as it may be.
 fn line(name: &str, groups: &str) -> String {
@@ -251,6 +252,8 @@ async fn one_critical_difference_takes_everybody_back_unless_somebody_said_other
     good(&dir, &["ctl", "set-stage", "half", "--reason", "b"]);
     comes(&proxy, "ann", "secret of ann", "/").await;
     assert!(status().contains("baking at half"), "{}", status());
+    let before = new.token("dan");
+    assert_eq!(call(&proxy, &before).await.status, 200, "{}", proxy.log());
     comes(&proxy, "cid", "secret of cid", "/").await;
     until(async || status().contains("rolled_back at half/from")).await;
     let records = records(&dir);
@@ -258,6 +261,10 @@ async fn one_critical_difference_takes_everybody_back_unless_somebody_said_other
     let back = back.unwrap();
     assert_eq!(back["why"], "guard critical_differences");
     assert_eq!(back["modern_sessions"], "revoke");
+    // What the new side had vouched for until then is over; what it says from now on counts as the stage has it.
+    until(async || call(&proxy, &before).await.status == 401).await;
+    until(async || call(&proxy, &new.token("dan")).await.status == 200).await;
+    assert_eq!(call(&proxy, &before).await.status, 401, "{}", proxy.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Certificate,
     /// A signed token that the configuration holds as a secret.
     Token,
-    /// The secret or key of a registration of ours, whose end the configuration says.
+    /// The secret or key of a registration of ours, or of a client of ours, whose end the configuration says.
     ClientSecret,
     /// A key of ours that signs.
     SigningKey,
@@ -110,6 +110,15 @@ pub(crate) fn all(settings: &Settings, now: UnixTime) -> Vec<Expiring> {
     for (used, client) in registrations(settings) {
         found.extend(secret(used, client));
     }
+    let clients = settings.issuer.iter().flat_map(|issuer| &issuer.clients);
+    found.extend(clients.filter_map(|client| {
+        Some(Expiring {
+            kind: Kind::ClientSecret,
+            used: "client of token_endpoint".to_owned(),
+            name: client.id.to_string(),
+            ends: Ok(client.expires?),
+        })
+    }));
     for app in &settings.apps {
         for (name, value) in &app.static_headers {
             let used = format!("static header of {}", app.id);

@@ -331,6 +331,7 @@ fn one(
         secrets,
         keys: keys?,
         certificates,
+        expires: raw.expires.get().map(|at| at.value.0),
         grants,
         audiences: texts(raw.audiences.get()),
         scopes: texts(raw.scopes.get()),

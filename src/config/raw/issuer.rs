@@ -2,6 +2,7 @@
 
 use crate::config::raw::Inline;
 use crate::config::raw::RawClient;
+use crate::config::scalar::Moment;
 use crate::config::scalar::Span;
 use crate::config::scalar::Whole;
 use crate::config::shape::At;
@@ -49,7 +50,7 @@ mappings! {
     RawTokenClient {
         /// `none`: it is public (RFC 6749 §2.1), such as an application on a phone or a television, whose secret everybody could read. It names itself by `client_id`, and proves nothing: `device_code` and `refresh_token` are all that it may have, it asks about no tokens, and its requests are counted by the address that they come from. Its refresh tokens are bound to the key that it proves to hold, if it does (`DPoP`, RFC 9449 §5). Default: it proves who it is.
         auth: At<TokenClientAuth>,
-        /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated. It has no end that `catalog --expiring` would know.
+        /// `sha256:` and 64 hexadecimal digits of its secret, which is long and random; two while it is rotated. `expires` says until when.
         secret_hashes: List<At<String>>,
         /// The provider in `at` that is asked when it comes with its secret for the first time: what that takes is its secret from then on. Beside one of `secret_hashes` both are good: its rotation has begun (`authferry clients rotate`), and is finished when this key is taken away. Two hashes take its place. For registrations whose secret nobody can read.
         learn_secret_at: At<String>,
@@ -57,6 +58,8 @@ mappings! {
         keys: Inline,
         /// Its certificates, as `x5t#S256`: the SHA-256 of each in base64url. `server.tls.client_certificates` must ask for them.
         certificates: List<At<String>>,
+        /// When what it proves itself with, a secret, a key or a certificate, is to have been replaced. `authferry catalog --expiring 30d` lists it, and an alert comes two weeks before; the client is not refused for it.
+        expires: At<Moment>,
         /// By what right it gets tokens. With `token_exchange` it acts for the subject itself: `actor_token` is refused (`invalid_request`), and so is `resource` (`invalid_target`), as whom a token is for is said by `audience`. Default: none.
         grants: List<At<GrantWord>>,
         /// Whom its tokens may be for. Default: nobody.

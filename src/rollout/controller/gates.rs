@@ -36,7 +36,7 @@ pub(super) fn holds(place: Place, view: &View<'_>) -> Option<String> {
         return Some(format!("no data: guard {}", silent.join(", ")));
     }
     let (course, rails) = (view.course, view.course.guardrails(place));
-    let asked = course.asks_hook(place) && rails.is_none_or(|r| r.no_data == NoData::Hold);
+    let asked = course.asks_hook(place) && rails.is_none_or(|r| r.no_data != NoData::Wait);
     let why = view.hook.filter(|_| asked)?.err()?;
     Some(format!("webhook: {why}"))
 }

@@ -673,18 +673,24 @@ fn a_stage_is_left_when_its_hook_says_so() {
     assert_eq!(missing(&walk), Vec::<String>::new());
     walk.tick().unwrap();
     assert_eq!(walk.stands(), stands("primary", State::Baking));
-    // Guards that may wait are waited for, and so is the hook.
-    let mut walk = at("ramp/98");
-    for leg in &mut walk.course.legs {
-        let rails = crate::rollout::guard::Guardrails {
-            no_data: NoData::Wait,
-            ..Default::default()
-        };
-        leg.guardrails = Some(std::sync::Arc::new(rails));
+    // Guards that may wait are waited for, and so is the hook; it is none that a stage is left without.
+    for (no_data, state) in [
+        (NoData::Wait, State::Baking),
+        (NoData::Hold, State::Held),
+        (NoData::Proceed, State::Held),
+    ] {
+        let mut walk = at("ramp/98");
+        for leg in &mut walk.course.legs {
+            let rails = crate::rollout::guard::Guardrails {
+                no_data,
+                ..Default::default()
+            };
+            leg.guardrails = Some(std::sync::Arc::new(rails));
+        }
+        walk.hook = Some(Err("it answers 503"));
+        let _ = walk.tick();
+        assert_eq!(walk.stands(), stands("ramp/98", state), "{no_data:?}");
     }
-    walk.hook = Some(Err("it answers 503"));
-    assert!(walk.tick().is_none());
-    assert_eq!(walk.progress.state, State::Baking);
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub(super) fn is_public(
                 .error(at.mark, "not for a public client")
                 .hint("whoever asks about tokens must prove who they are (RFC 7662 §2.1)");
         }
+        if let Some(at) = raw.expires.get() {
+            let why = "a public client has nothing that ends";
+            context.report.error(at.mark, why);
+        }
     }
     public
 }
