@@ -2,8 +2,6 @@
 //! only once the application has found it good: by the session that it gives, and gives to nobody else.
 
 use std::fmt;
-#[cfg(any(test, fuzzing))]
-use std::iter;
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -46,20 +44,20 @@ impl fmt::Debug for Typed {
 }
 
 impl TypedForm {
-    /// `start`: where it is shown, a path and perhaps a query. `cookie`: what a login sets; `others`: by which people are known,
-    /// too, at this side or another.
+    /// `start`: where it is shown, a path and perhaps a query. `cookie`: what a login sets; `sessions`: all by which people are known,
+    /// that one among them.
     pub(super) fn new<'a>(
         start: &str,
         fields: FormFields,
-        cookie: &'a str,
-        others: impl Iterator<Item = &'a str>,
+        cookie: &str,
+        sessions: impl Iterator<Item = &'a str>,
     ) -> Self {
         let path = start.split('?').next().unwrap_or_default();
         Self {
             start: path.into(),
             fields,
             cookie: cookie.into(),
-            sessions: [cookie].into_iter().chain(others).map(Into::into).collect(),
+            sessions: sessions.map(Into::into).collect(),
         }
     }
 
@@ -242,7 +240,7 @@ pub(super) fn promise(bytes: &[u8]) {
         claim: None,
         remembered: Vec::new(),
     };
-    let form = TypedForm::new("/login", fields, "SID", iter::empty());
+    let form = TypedForm::new("/login", fields, "SID", ["SID"].into_iter());
     if let Some(typed) = form.read(None, bytes) {
         let both = [typed.username.expose(), typed.password.expose()];
         let length: usize = both.iter().map(|text| text.len()).sum();
@@ -272,7 +270,12 @@ mod tests {
             claim: None,
             remembered: vec!["keep-me".into()],
         };
-        TypedForm::new("/auth/?lang=en", fields, "SID", ["OTHER"].into_iter())
+        TypedForm::new(
+            "/auth/?lang=en",
+            fields,
+            "SID",
+            ["SID", "OTHER"].into_iter(),
+        )
     }
 
     fn read(body: &str) -> Option<(String, String)> {

@@ -227,7 +227,7 @@ pub(crate) async fn always_within(
     println!("within {most:?}: {rounds:?}");
     let late = rounds.iter().any(|took| most <= *took);
     assert!(!late, "not within {most:?}: {rounds:?}");
-    if let Some(path) = crate::moved::given(ROWS) {
+    if let Some(path) = crate::harness::given(ROWS) {
         let slowest = rounds.iter().max().unwrap().as_millis();
         let row = serde_json::json!([
             what,

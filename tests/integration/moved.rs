@@ -17,6 +17,7 @@ use crate::harness::Echo;
 use crate::harness::Idp;
 use crate::harness::OldSystem;
 use crate::harness::Proxy;
+use crate::harness::given;
 use crate::login::Browser;
 use crate::reload::until;
 use crate::two_providers;
@@ -50,15 +51,6 @@ fn told(upstream: &Echo, link: &str) -> Vec<Vec<String>> {
     let page = pages.find(|seen| seen.line().starts_with(&line));
     let page = page.expect("nobody opened it");
     FIELDS.map(|name| page.all(name)).to_vec()
-}
-
-/// What the command that started this run says beside.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a run is told by its environment where its table goes"
-)]
-pub(crate) fn given(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Browsers of people, driven by `chromium.mjs`. Ends with its standard input.

@@ -58,7 +58,7 @@ mappings! {
         keys: Inline,
         /// Its certificates, as `x5t#S256`: the SHA-256 of each in base64url. `server.tls.client_certificates` must ask for them.
         certificates: List<At<String>>,
-        /// When what it proves itself with, a secret, a key or a certificate, is to have been replaced. `authferry catalog --expiring 30d` lists it, and an alert comes two weeks before; the client is not refused for it.
+        /// When what it proves itself with, a secret, a key or a certificate, is to have been replaced. `authferry catalog --expiring 30d` lists it, and an alert comes two weeks before; the client is not refused for it. Whoever rotates the secret says the next one here.
         expires: At<Moment>,
         /// By what right it gets tokens. With `token_exchange` it acts for the subject itself: `actor_token` is refused (`invalid_request`), and so is `resource` (`invalid_target`), as whom a token is for is said by `audience`. Default: none.
         grants: List<At<GrantWord>>,

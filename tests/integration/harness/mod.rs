@@ -24,3 +24,12 @@ use std::time::Duration;
 
 /// How long anything may take before a test fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the command that started this run says beside.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a run is told by its environment where its table goes"
+)]
+pub(crate) fn given(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
